@@ -1,0 +1,278 @@
+"""The atlas: random problems with a known density ratio, to pretrain on (InfoAtlas, section 3.2 and A.2).
+
+Every problem knows its pointwise mutual information ``s(x, y) = log p(x, y) / (p(x) p(y))`` exactly, at joint and at
+product samples, and keeps it under the random invertible flows that are applied to x and to y separately.
+
+Families of dependence:
+
+- mixtures of K = 1..60 Gaussian or Student-t components with low-rank correlation matrices (Algorithm 1 and 2) and
+  randomly attenuated cross-blocks, so that weak dependence is covered;
+- one component with a random spectrum of canonical correlations;
+- checkerboard copulas: piecewise constant densities on a grid of cells, some cells empty (bounded supports, thin bands),
+  with continuous or with discrete (tied) values;
+- independent pairs, by breaking the pairing of any of the above.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Problem(NamedTuple):
+    """One batch of problems of equal size. Context and query are different draws of the same distribution."""
+
+    x: Tensor  # (b, n, dx), context
+    y: Tensor  # (b, n, dy)
+    query_x: Tensor  # (b, q, dx): the first half joint samples with query_y, all q used crosswise for the product
+    query_y: Tensor  # (b, q, dy)
+    joint_log_ratio: Tensor  # (b, q): s at (query_x[i], query_y[i])
+    product_log_ratio: Tensor  # (b, q): s at (query_x[i], query_y[i - 1])
+
+    @property
+    def mi(self) -> Tensor:
+        """Monte Carlo estimate of the true MI in nats, ``(b,)``."""
+        return self.joint_log_ratio.mean(-1)
+
+
+@dataclass(frozen=True)
+class AtlasConfig:
+    max_dim: int = 20
+    min_samples: int = 64
+    max_samples: int = 5000
+    query: int = 256
+    max_components: int = 60
+
+
+def sample_sizes(config: AtlasConfig, generator: torch.Generator) -> tuple[int, int, int]:
+    """Random ``n, dx, dy``: n log-uniform, small dimensions more often, equal dimensions half of the time."""
+    low, high = math.log(config.min_samples), math.log(config.max_samples)
+    n = round(math.exp(low + (high - low) * _uniform(generator)))
+    dims = [1 + int((config.max_dim) * _uniform(generator) ** 2.2) for _ in range(2)]
+    if _uniform(generator) < 0.5:
+        dims[1] = dims[0]
+    return n, *dims
+
+
+def sample_problems(batch: int, n: int, dx: int, dy: int, config: AtlasConfig, generator: torch.Generator) -> Problem:
+    """Draw a batch of independent random problems of one size."""
+    problems = [_sample_problem(n, dx, dy, config, generator) for _ in range(batch)]
+    return Problem(*(torch.stack(parts) for parts in zip(*problems, strict=True)))
+
+
+def _sample_problem(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Generator) -> tuple[Tensor, ...]:
+    total = n + config.query
+    kind = _uniform(g)
+    if kind < 0.2:
+        x, y, log_ratio = _checkerboard(total, dx, dy, g)
+    elif kind < 0.4:
+        x, y, log_ratio = _spectrum(total, dx, dy, g)
+    else:
+        x, y, log_ratio = _mixture(total, dx, dy, config.max_components, g)
+    context, query = torch.arange(n), torch.arange(n, total)
+    rolled = query.roll(1)
+    s_joint, s_product = log_ratio(query, query), log_ratio(query, rolled)
+    if _uniform(g) < 0.07:
+        y = y[torch.randperm(total, generator=g)]
+        s_joint, s_product = torch.zeros_like(s_joint), torch.zeros_like(s_product)
+    x, y = _flow(x, g), _flow(y, g)
+    return x[context], y[context], x[query], y[query], s_joint, s_product
+
+
+# --- dependence -------------------------------------------------------------------------------------------------------
+
+
+def _mixture(total: int, dx: int, dy: int, max_components: int, g: torch.Generator):
+    """Mixture of Gaussian or Student-t components (Algorithm 1)."""
+    d = dx + dy
+    u = _uniform(g)
+    k = 1 if u < 0.25 else 2 + int(7 * _uniform(g)) if u < 0.6 else 2 + int((max_components - 1) * _uniform(g))
+    spread = 5 * _uniform(g) if k > 1 else 0.0
+    weights = torch.rand(k, generator=g) + 1e-3
+    weights = weights / weights.sum()
+    means = spread * (2 * torch.rand(k, d, generator=g) - 1)
+    correlation = _low_rank_correlation(k, d, g)
+    if _uniform(g) < 0.6:
+        # A convex combination with the block diagonal matrix: still positive definite, weaker dependence.
+        attenuation = torch.rand(k, 1, 1, generator=g)
+        blocks = torch.zeros(d, d)
+        blocks[:dx, :dx] = blocks[dx:, dx:] = 1
+        correlation = correlation * (attenuation + (1 - attenuation) * blocks)
+    scale = (0.01 + (10 - 0.01) * torch.rand(k, d, generator=g)).sqrt() if k > 1 else torch.ones(k, d)
+    if k > 1 and _uniform(g) < 0.5:
+        scale = scale * (0.1 + 0.9 * _uniform(g))
+    covariance = correlation * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+    dof = torch.full((k,), math.inf)
+    if _uniform(g) < 0.4:
+        dof = 2 + 28 * torch.rand(k, generator=g) ** 2
+    return _sample_mixture(total, dx, weights, means, covariance, dof, g)
+
+
+def _spectrum(total: int, dx: int, dy: int, g: torch.Generator):
+    """One Gaussian or Student-t component with a random spectrum of canonical correlations."""
+    r = min(dx, dy)
+    active = 1 + int(r * _uniform(g))
+    rho = torch.zeros(r)
+    rho[:active] = torch.rand(active, generator=g) ** (0.5 + 2 * _uniform(g)) * (0.3 + 0.69 * _uniform(g))
+    covariance = torch.eye(dx + dy)
+    index = torch.arange(r)
+    covariance[index, dx + index] = covariance[dx + index, index] = rho
+    dof = torch.full((1,), math.inf if _uniform(g) < 0.5 else 2 + 28 * _uniform(g) ** 2)
+    sample = _sample_mixture(total, dx, torch.ones(1), torch.zeros(1, dx + dy), covariance.unsqueeze(0), dof, g)
+    return sample
+
+
+def _sample_mixture(total, dx, weights, means, covariance, dof, g):
+    d = means.shape[-1]
+    covariance = covariance.double() + 1e-6 * torch.eye(d, dtype=torch.float64)
+    chol = torch.linalg.cholesky(covariance)
+    component = torch.multinomial(weights, total, replacement=True, generator=g)
+    noise = torch.randn(total, d, generator=g, dtype=torch.float64)
+    chi = torch.ones(total, dtype=torch.float64)
+    finite = torch.isfinite(dof[component])
+    if finite.any():
+        nu = dof[component].double()
+        gamma = torch._standard_gamma(torch.where(finite, nu / 2, torch.ones_like(nu)), generator=g)
+        chi = torch.where(finite, gamma / (nu / 2), torch.ones_like(nu))
+    z = means[component].double() + torch.einsum("nij,nj->ni", chol[component], noise) / chi.sqrt().unsqueeze(-1)
+    inverse = torch.linalg.inv(chol).float()
+    log_weights = weights.log()
+
+    def log_density(points: Tensor, inv: Tensor, chol_diagonal: Tensor, centre: Tensor) -> Tensor:
+        size = points.shape[-1]
+        white = torch.einsum("kij,nkj->nki", inv, points.float().unsqueeze(1) - centre)
+        square = (white**2).sum(-1)
+        log_det = chol_diagonal.log().sum(-1).float()
+        gauss = -0.5 * square - 0.5 * size * math.log(2 * math.pi)
+        nu = torch.where(torch.isfinite(dof), dof, torch.ones_like(dof))
+        student = (
+            torch.lgamma((nu + size) / 2) - torch.lgamma(nu / 2) - 0.5 * size * (nu * math.pi).log()
+            - 0.5 * (nu + size) * torch.log1p(square / nu)
+        )
+        return torch.logsumexp(log_weights + torch.where(torch.isfinite(dof), student, gauss) - log_det, -1)
+
+    x, y = z[:, :dx], z[:, dx:]
+    chol_y = torch.linalg.cholesky(covariance[:, dx:, dx:])
+    parts = {
+        "x": (inverse[:, :dx, :dx], chol.diagonal(dim1=-2, dim2=-1)[:, :dx], means[:, :dx]),
+        "y": (torch.linalg.inv(chol_y).float(), chol_y.diagonal(dim1=-2, dim2=-1), means[:, dx:]),
+        "xy": (inverse, chol.diagonal(dim1=-2, dim2=-1), means),
+    }
+
+    def log_ratio(i: Tensor, j: Tensor) -> Tensor:
+        joint = log_density(torch.cat([x[i], y[j]], -1), *parts["xy"])
+        return joint - log_density(x[i], *parts["x"]) - log_density(y[j], *parts["y"])
+
+    return x.float(), y.float(), log_ratio
+
+
+def _low_rank_correlation(k: int, d: int, g: torch.Generator) -> Tensor:
+    """``W W^T + D`` normalised to unit diagonal, rank of W uniform in 1..d (Algorithm 2), ``(k, d, d)``."""
+    rank = 1 + int(d * _uniform(g))
+    w = torch.randn(k, d, rank, generator=g)
+    covariance = w @ w.mT + torch.diag_embed(torch.rand(k, d, generator=g) + 1e-3)
+    scale = covariance.diagonal(dim1=-2, dim2=-1).rsqrt()
+    return covariance * scale.unsqueeze(-1) * scale.unsqueeze(-2)
+
+
+def _checkerboard(total: int, dx: int, dy: int, g: torch.Generator):
+    """Independent pairs of coordinates, some of them with a piecewise constant joint density."""
+    r = min(dx, dy)
+    active = 1 + int(min(r, 4) * _uniform(g))
+    discrete = _uniform(g) < 0.3
+    x = torch.rand(total, dx, generator=g)
+    y = torch.rand(total, dy, generator=g)
+    terms = []
+    for pair in range(active):
+        rows, columns = (2 + int((3 if discrete else 14) * _uniform(g) ** 1.5) for _ in range(2))
+        table = _random_table(rows, columns, g)
+        ratio = torch.log(table / (table.sum(1, keepdim=True) * table.sum(0, keepdim=True)) + 1e-12).clamp(min=-20)
+        cell = torch.multinomial(table.flatten(), total, replacement=True, generator=g)
+        i, j = cell // columns, cell % columns
+        terms.append((ratio, i, j))
+        if discrete:
+            x[:, pair], y[:, pair] = i.float(), j.float()
+        else:
+            x[:, pair], y[:, pair] = (i + x[:, pair]) / rows, (j + y[:, pair]) / columns
+
+    def log_ratio(a: Tensor, b: Tensor) -> Tensor:
+        return sum(ratio[i[a], j[b]] for ratio, i, j in terms)
+
+    return x, y, log_ratio
+
+
+def _random_table(rows: int, columns: int, g: torch.Generator) -> Tensor:
+    """A joint probability table: smooth, banded or random, possibly with empty cells."""
+    kind = _uniform(g)
+    if kind < 0.4:
+        width = 0.05 + 0.5 * _uniform(g)
+        grid_x = (torch.arange(rows) + 0.5) / rows
+        grid_y = (torch.arange(columns) + 0.5) / columns
+        centre = torch.sin(2 * math.pi * (_uniform(g) * 1.5 * grid_x + _uniform(g))) * 0.5 + 0.5 if _uniform(g) < 0.5 else grid_x
+        table = torch.exp(-0.5 * ((grid_y - centre.unsqueeze(1)) / width) ** 2)
+        table = torch.where(table < 0.3, 0.0, table) if _uniform(g) < 0.5 else table
+    else:
+        table = torch.rand(rows, columns, generator=g) ** (0.3 + 6 * _uniform(g))
+        if _uniform(g) < 0.5:
+            table = table * (torch.rand(rows, columns, generator=g) < 0.3 + 0.7 * _uniform(g))
+    table = table + 1e-4 * _uniform(g)
+    return (table + 1e-9) / (table + 1e-9).sum()
+
+
+# --- flows ------------------------------------------------------------------------------------------------------------
+
+
+def _flow(x: Tensor, g: torch.Generator) -> Tensor:
+    """A random invertible map of one side ``(total, d)``: linear, elementwise monotone and coupling layers."""
+    d = x.shape[-1]
+    depth = 0 if _uniform(g) < 0.3 else 1 + int(3 * _uniform(g))
+    for _ in range(depth):
+        x = (x - x.mean(0)) / (x.std(0) + 1e-6)
+        if d > 1:
+            x = x @ _random_linear(d, g)
+            if _uniform(g) < 0.8:
+                x = _coupling(x, g)
+        x = _monotone(x, g)
+    return x
+
+
+def _random_linear(d: int, g: torch.Generator) -> Tensor:
+    q, _ = torch.linalg.qr(torch.randn(d, d, generator=g))
+    return q * torch.exp(0.5 * torch.randn(d, generator=g)) if _uniform(g) < 0.5 else q
+
+
+def _coupling(x: Tensor, g: torch.Generator) -> Tensor:
+    """Shift (and scale) one half of the coordinates by a smooth random function of the other half."""
+    d = x.shape[-1]
+    perm = torch.randperm(d, generator=g)
+    a, b = perm[: d // 2], perm[d // 2 :]
+    frequency = 0.3 + 1.7 * _uniform(g)
+    hidden = torch.sin(frequency * x[:, a] @ torch.randn(len(a), 16, generator=g) / math.sqrt(len(a)) + 6.28 * torch.rand(16, generator=g))
+    shift = hidden @ torch.randn(16, len(b), generator=g) / 4 * (1.5 * _uniform(g))
+    scale = torch.exp(0.5 * _uniform(g) * torch.tanh(hidden @ torch.randn(16, len(b), generator=g) / 2))
+    out = x.clone()
+    out[:, b] = x[:, b] * scale + shift
+    return out
+
+
+def _monotone(x: Tensor, g: torch.Generator) -> Tensor:
+    """An elementwise strictly increasing map with random skew and tail weight."""
+    d = x.shape[-1]
+    kind = _uniform(g)
+    bend = 0.3 + 1.2 * torch.rand(d, generator=g)
+    centre = torch.randn(d, generator=g)
+    if kind < 0.35:
+        return x + bend * torch.tanh(2 * (x - centre))
+    if kind < 0.6:
+        return x.sign() * x.abs() ** (0.5 + bend)
+    if kind < 0.8:
+        return torch.where(x > centre, bend * (x - centre), (x - centre) / bend)
+    return x
+
+
+def _uniform(g: torch.Generator) -> float:
+    return float(torch.rand((), generator=g))

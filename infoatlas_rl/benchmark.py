@@ -1,0 +1,168 @@
+"""Distributions that know their own mutual information: the eight tasks of InfoAtlas' Table 1.
+
+They are tasks of the BMI benchmark (Czyz et al., 2023, "Beyond Normal"), written anew. Each keeps its exact MI (nats)
+because x and y are transformed separately by invertible maps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Sampler = Callable[[int, np.random.Generator], tuple[Array, Array]]
+
+
+@dataclass(frozen=True)
+class BenchmarkTask:
+    """A pair of random variables with known mutual information."""
+
+    name: str
+    """Column of Table 1."""
+    bmi_id: str
+    """Identifier of the task in the BMI benchmark."""
+    mi: float
+    """True mutual information in nats."""
+    sampler: Sampler
+
+    def sample(self, n: int, seed: int) -> tuple[Array, Array]:
+        """``n`` pairs, ``(n, dx)`` and ``(n, dy)``."""
+        return self.sampler(n, np.random.default_rng(seed))
+
+
+def gaussian_mi(covariance: Array, dx: int) -> float:
+    """MI in nats of a Gaussian vector split after its first ``dx`` coordinates: log-determinants of the blocks."""
+    log_det = [np.linalg.slogdet(block)[1] for block in (covariance[:dx, :dx], covariance[dx:, dx:], covariance)]
+    return 0.5 * (log_det[0] + log_det[1] - log_det[2])
+
+
+def student_mi(dx: int, dy: int, dof: float) -> float:
+    """MI in nats of a Student-t vector with identity dispersion (Arellano-Valle et al., 2013): all of it is due to the
+    shared scale."""
+
+    def entropy(d: int) -> float:
+        half = (dof + d) / 2
+        log_norm = math.lgamma(dof / 2) - math.lgamma(half) + 0.5 * d * math.log(dof * math.pi)
+        return log_norm + half * (_digamma(half) - _digamma(dof / 2))
+
+    return entropy(dx) + entropy(dy) - entropy(dx + dy)
+
+
+def _dense(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    return _split(rng.multivariate_normal(np.zeros(10), _dense_covariance(), size=n), 5)
+
+
+def _dense_covariance() -> Array:
+    return np.eye(10) * 0.5 + 0.5
+
+
+def _sparse_covariance(d: int) -> Array:
+    """Two interacting pairs of coordinates with correlation 4/5 (strength 2.0)."""
+    covariance = np.eye(2 * d)
+    for i in range(2):
+        covariance[i, d + i] = covariance[d + i, i] = 0.8
+    return covariance
+
+
+def _sparse(d: int) -> Sampler:
+    def sample(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        return _split(rng.multivariate_normal(np.zeros(2 * d), _sparse_covariance(d), size=n), d)
+
+    return sample
+
+
+def _student(d: int, dof: float) -> Sampler:
+    def sample(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        scale = np.sqrt(rng.chisquare(dof, size=(n, 1)) / dof)
+        return _split(rng.standard_normal((n, 2 * d)) / scale, d)
+
+    return sample
+
+
+def _additive(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    x = rng.uniform(0, 1, (n, 1))
+    return x, x + rng.uniform(-0.1, 0.1, (n, 1))
+
+
+def _bimodal(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    covariance = np.array([[1, 0.75], [0.75, 1]])
+    x, y = _split(_normal_cdf(rng.multivariate_normal(np.zeros(2), covariance, size=n)), 1)
+    grid = np.linspace(-10, 15, 20_001)
+    cdf_x = 0.3 * _normal_cdf(grid) + 0.7 * _normal_cdf(grid - 5)
+    cdf_y = 0.5 * _normal_cdf(grid + 1) + 0.5 * _normal_cdf(grid - 3)
+    return np.interp(x, cdf_x, grid), np.interp(y, cdf_y, grid)
+
+
+def _mapped(base: Sampler, map_x: Callable[[Array], Array], map_y: Callable[[Array], Array]) -> Sampler:
+    def sample(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        x, y = base(n, rng)
+        return map_x(x), map_y(y)
+
+    return sample
+
+
+def _spiral(i: int, j: int, speed: float) -> Callable[[Array], Array]:
+    """Rotate in the plane (i, j) by an angle proportional to the squared norm."""
+
+    def transform(x: Array) -> Array:
+        angle = speed * (x**2).sum(axis=1)
+        out = x.copy()
+        out[:, i] = np.cos(angle) * x[:, i] - np.sin(angle) * x[:, j]
+        out[:, j] = np.sin(angle) * x[:, i] + np.cos(angle) * x[:, j]
+        return out
+
+    return transform
+
+
+def _half_cube(x: Array) -> Array:
+    return x * np.sqrt(np.abs(x))
+
+
+def _normal_cdf(x: Array) -> Array:
+    return 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def _split(z: Array, dx: int) -> tuple[Array, Array]:
+    return z[:, :dx], z[:, dx:]
+
+
+def _digamma(x: float) -> float:
+    shift = 0.0
+    while x < 6:
+        shift -= 1 / x
+        x += 1
+    inverse = 1 / (x * x)
+    return shift + math.log(x) - 0.5 / x - inverse * (1 / 12 - inverse * (1 / 120 - inverse / 252))
+
+
+_SPARSE_3 = gaussian_mi(_sparse_covariance(3), 3)
+_SPARSE_5 = gaussian_mi(_sparse_covariance(5), 5)
+
+BMI_TASKS: tuple[BenchmarkTask, ...] = (
+    BenchmarkTask("Mn-dense", "multinormal-dense-5-5-0.5", gaussian_mi(_dense_covariance(), 5), _dense),
+    BenchmarkTask(
+        "Spiral",
+        "spiral-multinormal-sparse-3-3-2-2.0",
+        _SPARSE_3,
+        _mapped(_sparse(3), _spiral(0, 1, 1 / 3), _spiral(1, 2, 1 / 3)),
+    ),
+    BenchmarkTask(
+        "Asinh@St", "asinh-student-identity-5-5-2", student_mi(5, 5, 2), _mapped(_student(5, 2), np.arcsinh, np.arcsinh)
+    ),
+    BenchmarkTask("St", "student-identity-3-3-3", student_mi(3, 3, 3), _student(3, 3)),
+    BenchmarkTask(
+        "Uniform",
+        "normal_cdf-multinormal-sparse-3-3-2-2.0",
+        _SPARSE_3,
+        _mapped(_sparse(3), _normal_cdf, _normal_cdf),
+    ),
+    BenchmarkTask(
+        "Hc@Mn", "half_cube-multinormal-sparse-5-5-2-2.0", _SPARSE_5, _mapped(_sparse(5), _half_cube, _half_cube)
+    ),
+    BenchmarkTask("Additive", "1v1-additive-0.1", 0.1 + math.log(1 / 0.2), _additive),
+    BenchmarkTask("Bimodal", "1v1-bimodal-0.75", gaussian_mi(np.array([[1, 0.75], [0.75, 1]]), 1), _bimodal),
+)

@@ -1,0 +1,55 @@
+"""Stage 6, bounds: variational lower bounds on MI from critic values, in nats.
+
+All take the critic on joint samples ``joint: (b, n)`` and on product samples ``product: (b, N)`` and return ``(b,)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def donsker_varadhan(joint: Tensor, product: Tensor) -> Tensor:
+    """``E_p[t] - log E_q[exp t]`` (Donsker & Varadhan, 1983; InfoAtlas, Eq. 2 and 5)."""
+    return joint.mean(-1) - log_mean_exp(product)
+
+
+def nwj(joint: Tensor, product: Tensor) -> Tensor:
+    """``E_p[t] - E_q[exp(t - 1)]`` (Nguyen, Wainwright & Jordan, 2010), with t shifted so that the optimal critic of
+    Donsker-Varadhan is optimal here as well."""
+    return 1 + joint.mean(-1) - log_mean_exp(product).detach() - (log_mean_exp(product) - log_mean_exp(product).detach()).exp()
+
+
+def smile(joint: Tensor, product: Tensor, clip: float = 5.0) -> Tensor:
+    """Donsker-Varadhan with the critic clipped to ``[-clip, clip]`` in the log-partition term (Song & Ermon, 2020)."""
+    return joint.mean(-1) - log_mean_exp(product.clamp(-clip, clip))
+
+
+def info_nce(joint: Tensor, product: Tensor) -> Tensor:
+    """``log K + E_p[t - log(exp t + sum_k exp t_k)]`` with the K - 1 product samples of each joint sample as negatives
+    (van den Oord et al., 2018). ``N`` has to be a multiple of ``n``; at most ``log K``."""
+    b, n = joint.shape
+    negatives = product.reshape(b, -1, n)
+    logits = torch.cat([joint.unsqueeze(1), negatives], dim=1)
+    return (joint - logits.logsumexp(1)).mean(-1) + math.log(logits.shape[1])
+
+
+def jensen_shannon(joint: Tensor, product: Tensor) -> Tensor:
+    """``E_p[-softplus(-t)] + E_q[-softplus(t)] + 2 log 2``: not an MI, but what the last layer is solved for."""
+    return 2 * math.log(2) - F.softplus(-joint).mean(-1) - F.softplus(product).mean(-1)
+
+
+def log_mean_exp(values: Tensor) -> Tensor:
+    return values.logsumexp(-1) - math.log(values.shape[-1])
+
+
+BOUNDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "dv": donsker_varadhan,
+    "nwj": nwj,
+    "smile": smile,
+    "infonce": info_nce,
+}

@@ -1,0 +1,46 @@
+"""Checks of samples given by a user; every message says what was given and what is accepted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from infoatlas_rl.model import MIN_SAMPLES
+
+
+def check_samples(x: Tensor, y: Tensor, max_dim: int | None) -> tuple[Tensor, Tensor, bool]:
+    """Bring paired samples to ``(b, n, d)``; returns them and whether they came as a batch.
+
+    Raises:
+        TypeError: not floating-point tensors.
+        ValueError: shapes, sizes or values that are not accepted; the message names the argument.
+    """
+    for name, samples in (("x", x), ("y", y)):
+        if not isinstance(samples, Tensor):
+            raise TypeError(f"{name} has to be a torch.Tensor, not {type(samples).__name__}")
+        if not samples.is_floating_point():
+            raise TypeError(f"{name} has to be of a floating-point type, not {samples.dtype}; use {name}.float()")
+        if samples.ndim not in (2, 3):
+            raise ValueError(f"{name} has shape {tuple(samples.shape)}; accepted are (n, d) and (b, n, d)")
+        if 0 in samples.shape:
+            raise ValueError(f"{name} has shape {tuple(samples.shape)} and so is empty")
+    if x.ndim != y.ndim or x.shape[:-1] != y.shape[:-1]:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} and y has shape {tuple(y.shape)}; all but the last dimension have to agree, "
+            "for the samples are pairs"
+        )
+    if x.device != y.device:
+        raise ValueError(f"x is on {x.device}, y is on {y.device}; they have to be on one device")
+    n = x.shape[-2]
+    if n < MIN_SAMPLES:
+        raise ValueError(f"x and y have n = {n} samples; at least {MIN_SAMPLES} are needed")
+    for name, samples in (("x", x), ("y", y)):
+        if max_dim is not None and samples.shape[-1] > max_dim:
+            raise ValueError(
+                f"{name} has {samples.shape[-1]} dimensions, at most {max_dim} are possible without slicing; pass slices=25, k=5"
+            )
+        if not bool(torch.isfinite(samples.detach()).all()):
+            raise ValueError(f"{name} contains NaN or infinity")
+    if x.ndim == 2:
+        return x.unsqueeze(0), y.unsqueeze(0), False
+    return x, y, True

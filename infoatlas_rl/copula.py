@@ -1,0 +1,90 @@
+"""Stage 2, copula transform: every coordinate becomes a normal score.
+
+Mutual information does not change when a coordinate goes through a strictly monotone map, so each coordinate is
+replaced by ``z = Phi^-1(F_n(x))`` with the empirical distribution function ``F_n``: heavy tails, skew and scale are gone
+before anything is learned (InfoAtlas, section 3.2).
+
+Gradients. By the same invariance the map may be held fixed: ``F_n`` is treated as a constant, smooth function and
+differentiated through its argument only. Forward uses exact mid-ranks; backward uses the slope of the map over a window
+of neighbouring order statistics.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class NormalScores:
+    """The copula map of one batch of data sets, fitted on its samples.
+
+    Args:
+        samples: ``(b, n, d)``. Ties receive the same (mid-)rank; a constant column becomes exactly zero.
+    """
+
+    def __init__(self, samples: Tensor) -> None:
+        # (b, d, n): searchsorted wants the sorted axis last and contiguous.
+        self.order = samples.detach().transpose(-1, -2).contiguous().sort(dim=-1)
+        self.n = samples.shape[-2]
+
+    def fit_scores(self, samples: Tensor) -> Tensor:
+        """Normal scores of the samples that the map was fitted on, ``(b, n, d)``; differentiable."""
+        return _FixedMap.apply(samples, self)
+
+    def scores(self, points: Tensor) -> Tensor:
+        """Normal scores of new points ``(b, q, d)``, interpolated between the fitted samples; not differentiable."""
+        sorted_x = self.order.values
+        points = points.detach().to(sorted_x.dtype).transpose(-1, -2).contiguous()
+        low, high = self._positions(points)
+        below = sorted_x.gather(-1, (low - 1).clamp(min=0))
+        above = sorted_x.gather(-1, low.clamp(max=self.n - 1))
+        gap = above - below
+        fraction = torch.where(gap > 0, (points - below) / gap.clamp(min=torch.finfo(gap.dtype).tiny), 0.5)
+        # A value that was seen sits at its mid-rank, a new one between its neighbours.
+        offset = torch.where(low == high, fraction.clamp(0, 1) - 0.5, 0.0)
+        return self._normal_quantile((low + high) / 2 + offset).transpose(-1, -2)
+
+    def _positions(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        sorted_x = self.order.values
+        return torch.searchsorted(sorted_x, points), torch.searchsorted(sorted_x, points, right=True)
+
+    def _normal_quantile(self, position: Tensor) -> Tensor:
+        u = (position.to(self.order.values.dtype) / self.n).clamp(0.5 / self.n, 1 - 0.5 / self.n)
+        return torch.special.ndtri(u)
+
+    def _sorted_scores(self) -> Tensor:
+        low, high = self._positions(self.order.values)
+        return self._normal_quantile((low + high) / 2)
+
+    def _slopes(self, scores: Tensor) -> Tensor:
+        """dz/dx at each sample ``(b, d, n)``, in sample order, over a window of about n^0.8 order statistics."""
+        values = self.order.values
+        half = max(1, round(0.5 * self.n**0.8 / 2))
+        index = torch.arange(self.n, device=values.device)
+        left, right = (index - half).clamp(min=0), (index + half).clamp(max=self.n - 1)
+        run = values[..., right] - values[..., left]
+        rise = scores[..., right] - scores[..., left]
+        floor = 1e-6 * (values[..., -1:] - values[..., :1])
+        slope = torch.where(run > floor, rise / run.clamp(min=torch.finfo(run.dtype).tiny), 0.0)
+        return self._unsort(slope)
+
+    def _unsort(self, sorted_values: Tensor) -> Tensor:
+        return torch.empty_like(sorted_values).scatter_(-1, self.order.indices, sorted_values)
+
+
+class _FixedMap(torch.autograd.Function):
+    """Exact ranks forward, the smoothed slope of the same map backward."""
+
+    @staticmethod
+    def forward(ctx: Any, samples: Tensor, fitted: NormalScores) -> Tensor:
+        sorted_scores = fitted._sorted_scores()
+        if samples.requires_grad:
+            ctx.save_for_backward(fitted._slopes(sorted_scores))
+        return fitted._unsort(sorted_scores).transpose(-1, -2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (slopes,) = ctx.saved_tensors
+        return grad * slopes.transpose(-1, -2), None

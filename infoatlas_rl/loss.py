@@ -1,0 +1,148 @@
+"""``InfoAtlasLoss``: sliced mutual information as a term of a training objective."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from infoatlas_rl.bounds import BOUNDS, log_mean_exp
+from infoatlas_rl.checks import check_samples
+from infoatlas_rl.model import InfoAtlas
+from infoatlas_rl.slicing import project, random_orthonormal
+from infoatlas_rl.weights import load_pretrained
+
+Gradient = Literal["envelope", "full"]
+
+
+class InfoAtlasLoss(nn.Module):
+    """Negative (sliced) mutual information of paired samples, in nats: to be **minimised** to make x and y dependent.
+
+    ::
+
+        mi_loss = InfoAtlasLoss(slices=25, k=5)
+        loss = task_loss + 0.1 * mi_loss(x, y)      # maximises I(x; y)
+        loss.backward()
+
+    The pretrained network inside is frozen: it has no trainable parameters, stays in evaluation mode under
+    ``train()``, and nothing of it enters the ``state_dict`` of the module that contains this one.
+
+    Args:
+        slices: S, random projections that are averaged (InfoAtlas, Eq. 10). None: no slicing, for x and y of at most
+            20 dimensions.
+        k: dimension of a slice, 1 to 20. A side with at most k dimensions is rotated, not reduced.
+        sides: ``"both"`` projects x and y (Eq. 9), ``"x"`` projects x only, ``"y"`` projects y only.
+        resample: draw new slices in every call while training (unbiased stochastic objective); False keeps the first
+            ones, which makes the objective deterministic. In evaluation mode slices are always kept.
+        bound: ``"dv"``, ``"nwj"``, ``"smile"`` or ``"infonce"``, evaluated with the same critic.
+        gradient: ``"envelope"`` differentiates through the critic's arguments only (cheap, and exact at the optimum of
+            the bound); ``"full"`` also through the parameters that the network wrote.
+        seed: of the slices.
+        weights: name of released weights or a path, see :meth:`InfoAtlas.from_pretrained`; or a loaded model.
+    """
+
+    def __init__(
+        self,
+        slices: int | None = 25,
+        k: int = 5,
+        *,
+        sides: Literal["both", "x", "y"] = "both",
+        resample: bool = True,
+        bound: str = "dv",
+        gradient: Gradient = "envelope",
+        seed: int = 0,
+        weights: str | InfoAtlas = "base",
+    ) -> None:
+        super().__init__()
+        model = load_pretrained(weights) if isinstance(weights, str) else weights.eval().requires_grad_(False)
+        if slices is not None and slices < 1:
+            raise ValueError(f"slices has to be at least 1, or None for no slicing, not {slices}")
+        if not 1 <= k <= model.config.max_dim:
+            raise ValueError(f"k has to be 1 to {model.config.max_dim}, not {k}")
+        for name, value, accepted in (
+            ("sides", sides, ("both", "x", "y")),
+            ("bound", bound, tuple(BOUNDS)),
+            ("gradient", gradient, ("envelope", "full")),
+        ):
+            if value not in accepted:
+                raise ValueError(f"{name} has to be one of {', '.join(accepted)}, not {value!r}")
+        self.slices, self.k, self.sides, self.resample = slices, k, sides, resample
+        self.bound, self.gradient, self.seed = bound, gradient, seed
+        # In a tuple the network is no submodule: no parameters, no state_dict, no train().
+        self._frozen = (model,)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._kept: dict[tuple[int, int], tuple[Tensor | None, Tensor | None]] = {}
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Negative MI in nats, averaged over slices and batch, a scalar.
+
+        Args:
+            x: ``(n, dx)`` or ``(b, n, dx)``; n paired samples, at least 16, of one or of b data sets.
+            y: ``(n, dy)`` or ``(b, n, dy)``.
+
+        Raises:
+            ValueError: shapes that do not match, too few samples, NaN or infinity, or more than 20 dimensions without
+                slicing. Constant columns, duplicated rows and ties are fine: value and gradients are finite.
+        """
+        return -self.mi(x, y).mean()
+
+    def mi(self, x: Tensor, y: Tensor) -> Tensor:
+        """Mutual information in nats: a scalar for ``(n, d)`` inputs, ``(b,)`` for ``(b, n, d)``; differentiable."""
+        critic, batched, b = self._critics(x, y)
+        values = BOUNDS[self.bound](critic.joint, critic.product)
+        values = rearrange(values, "(b s) -> b s", b=b).mean(-1).to(x.dtype)
+        return values if batched else values[0]
+
+    def pointwise(self, x: Tensor, y: Tensor) -> Tensor:
+        """Pointwise MI of every sample in nats, averaged over slices: ``(n,)`` or ``(b, n)``. Its mean is the DV bound."""
+        critic, batched, b = self._critics(x, y)
+        values = critic.joint - log_mean_exp(critic.product).unsqueeze(-1)
+        values = rearrange(values, "(b s) n -> b s n", b=b).mean(1).to(x.dtype)
+        return values if batched else values[0]
+
+    def reseed(self, seed: int) -> None:
+        """Draw the slices anew, now and from here on, from another seed."""
+        self._generator.manual_seed(seed)
+        self._kept.clear()
+
+    def _critics(self, x: Tensor, y: Tensor) -> tuple[Any, bool, int]:
+        x, y, batched = check_samples(x, y, None if self.slices is not None else self._frozen[0].config.max_dim)
+        b, device = len(x), x.device
+        model = self._model(device)
+        # Ranks and projections in at least single precision, also under autocast.
+        with torch.autocast(device.type, enabled=False):
+            x, y = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (x, y))
+            if self.slices is not None:
+                x, y = self._slice(x, y)
+            return model(x, y, full_gradient=self.gradient == "full"), batched, b
+
+    def _slice(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        size = x.shape[-1], y.shape[-1]
+        if size not in self._kept or (self.resample and self.training):
+            self._kept[size] = tuple(
+                random_orthonormal(self.slices, dim, self.k, generator=self._generator) if self.sides in ("both", side) else None
+                for side, dim in zip("xy", size, strict=True)
+            )
+        limit = self._frozen[0].config.max_dim
+        out = []
+        for name, samples, frames in zip("xy", (x, y), self._kept[size], strict=True):
+            if frames is None and samples.shape[-1] > limit:
+                raise ValueError(f"{name} has {samples.shape[-1]} dimensions and is not sliced; at most {limit}, or sides='both'")
+            if frames is None:
+                out.append(samples.repeat_interleave(self.slices, dim=0))
+            else:
+                out.append(project(samples, frames.to(samples)))
+        return out[0], out[1]
+
+    def _model(self, device: torch.device) -> InfoAtlas:
+        model = self._frozen[0]
+        if next(model.parameters()).device != device:
+            self._frozen = (model.to(device),)
+        return self._frozen[0]
+
+    def extra_repr(self) -> str:
+        return f"slices={self.slices}, k={self.k}, sides={self.sides!r}, bound={self.bound!r}, gradient={self.gradient!r}"
+
+

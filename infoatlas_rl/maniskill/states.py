@@ -1,0 +1,187 @@
+"""The 100-dimensional state, one layout for all tasks.
+
+The state is a function of ManiSkill's simulation state (``env.get_state_dict()``, recorded as ``env_states`` in
+demonstration files) and of the sizes drawn at reset, and of nothing else. A live environment and a demonstration file
+therefore give the same numbers. Lengths in m, angles in rad, velocities in m/s and rad/s, world frame unless noted.
+
+See ``docs/state.md`` for the table of indices, which is generated from :data:`LAYOUT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infoatlas_rl.maniskill.panda import forward_kinematics, tcp_velocity
+from infoatlas_rl.maniskill.tasks import Geometry, Task
+
+Array = NDArray[np.float64]
+
+LAYOUT: tuple[tuple[str, int, str], ...] = (
+    ("qpos", 9, "joint positions: seven arm joints, two fingers"),
+    ("qvel", 9, "joint velocities"),
+    ("tcp_position", 3, "tool centre point"),
+    ("tcp_quaternion", 4, "w, x, y, z; sign chosen so that x >= 0 (the gripper points down)"),
+    ("tcp_linear_velocity", 3, "tool centre point"),
+    ("tcp_angular_velocity", 3, "tool centre point"),
+    ("link3_position", 3, "shoulder"),
+    ("link4_position", 3, "elbow"),
+    ("link5_position", 3, "forearm"),
+    ("link7_position", 3, "wrist"),
+    ("hand_position", 3, "hand"),
+    ("left_finger_position", 3, "left finger"),
+    ("right_finger_position", 3, "right finger"),
+    ("object_position", 3, "the manipulated object (cube, cube A, peg)"),
+    ("object_quaternion", 4, "w, x, y, z; sign chosen so that w >= 0"),
+    ("object_linear_velocity", 3, "the manipulated object"),
+    ("object_angular_velocity", 3, "the manipulated object"),
+    ("target_position", 3, "where the tip has to go (goal, top of cube B, hole)"),
+    ("target_quaternion", 4, "w, x, y, z; sign chosen so that w >= 0"),
+    ("object_half_size", 3, "half extents of the object"),
+    ("clearance", 1, "radius of the hole, or tolerance of the goal"),
+    ("tcp_to_object", 3, "object minus TCP"),
+    ("tip_to_target", 3, "target minus tip of the object (cube centre, peg head)"),
+    ("tcp_to_target", 3, "target minus TCP"),
+    ("object_in_tcp", 3, "object position in the frame of the TCP"),
+    ("tip_in_target", 3, "tip position in the frame of the target"),
+    ("object_axis_in_tcp", 3, "x axis of the object in the frame of the TCP"),
+    ("object_axis_in_target", 3, "x axis of the object in the frame of the target"),
+    ("gripper_width", 1, "distance between the fingers"),
+    ("tcp_object_distance", 1, "length of tcp_to_object"),
+    ("tip_target_distance", 1, "length of tip_to_target"),
+)
+
+STATE_DIM = sum(size for _, size, _ in LAYOUT)
+
+
+def _slices() -> dict[str, slice]:
+    out, start = {}, 0
+    for name, size, _ in LAYOUT:
+        out[name] = slice(start, start + size)
+        start += size
+    return out
+
+
+STATE_INDEX: dict[str, slice] = _slices()
+"""Name of a part of the state to its indices: ``states[..., STATE_INDEX["gripper_width"]]``."""
+
+
+def encode_states(env_states: Mapping[str, Any], geometry: Geometry, task: Task) -> Array:
+    """The 100-D states of one trajectory.
+
+    Args:
+        env_states: ``{"actors": {name: (t, 13)}, "articulations": {name: (t, 31)}}`` as recorded by ManiSkill.
+        geometry: sizes of the episode, from :func:`infoatlas_rl.maniskill.envs.read_geometry` or the demonstration.
+
+    Returns:
+        ``(t, 100)``, float64.
+    """
+    robot = _robot_state(env_states["articulations"])
+    qpos, qvel = robot[:, 13:22], robot[:, 22:31]
+    links = forward_kinematics(qpos, _pose_matrix(robot[:, :7]))
+    linear, angular = tcp_velocity(links, qvel)
+    tcp = links["tcp"]
+
+    moved = _actor(env_states, task.object)
+    carrier = _actor(env_states, task.target)
+    object_pose = _pose_matrix(moved[:, :7])
+    target = _pose_matrix(carrier[:, :7])
+    target[:, :3, 3] = _apply(target, geometry.target_offset)
+    tip = _apply(object_pose, geometry.tip_offset)
+
+    t = len(qpos)
+    to_object = object_pose[:, :3, 3] - tcp[:, :3, 3]
+    to_target = target[:, :3, 3] - tip
+    parts = {
+        "qpos": qpos,
+        "qvel": qvel,
+        "tcp_position": tcp[:, :3, 3],
+        "tcp_quaternion": _positive(_quaternion(tcp[:, :3, :3]), component=1),
+        "tcp_linear_velocity": linear,
+        "tcp_angular_velocity": angular,
+        **{f"{name}_position": links[name][:, :3, 3] for name in _LINKS},
+        "object_position": moved[:, :3],
+        "object_quaternion": _positive(moved[:, 3:7], component=0),
+        "object_linear_velocity": moved[:, 7:10],
+        "object_angular_velocity": moved[:, 10:13],
+        "target_position": target[:, :3, 3],
+        "target_quaternion": _positive(carrier[:, 3:7], component=0),
+        "object_half_size": np.tile(geometry.half_size, (t, 1)),
+        "clearance": np.full((t, 1), geometry.clearance),
+        "tcp_to_object": to_object,
+        "tip_to_target": to_target,
+        "tcp_to_target": target[:, :3, 3] - tcp[:, :3, 3],
+        "object_in_tcp": _into(tcp, object_pose[:, :3, 3]),
+        "tip_in_target": _into(target, tip),
+        "object_axis_in_tcp": _turn(tcp, object_pose[:, :3, 0]),
+        "object_axis_in_target": _turn(target, object_pose[:, :3, 0]),
+        "gripper_width": qpos[:, 7:8] + qpos[:, 8:9],
+        "tcp_object_distance": np.linalg.norm(to_object, axis=1, keepdims=True),
+        "tip_target_distance": np.linalg.norm(to_target, axis=1, keepdims=True),
+    }
+    return np.concatenate([parts[name] for name, _, _ in LAYOUT], axis=1)
+
+
+_LINKS = ("link3", "link4", "link5", "link7", "hand", "left_finger", "right_finger")
+
+
+def _robot_state(articulations: Mapping[str, Any]) -> Array:
+    for name in articulations:
+        if name.startswith("panda"):
+            return np.asarray(articulations[name], dtype=np.float64).reshape(-1, 31)
+    raise ValueError(f"no Panda among the robots {list(articulations)}; the 100-D state is defined for the Panda")
+
+
+def _actor(env_states: Mapping[str, Any], name: str) -> Array:
+    actors = env_states["actors"]
+    if name not in actors:
+        raise ValueError(f"no actor {name!r} in the recorded states; there are {list(actors)}")
+    return np.asarray(actors[name], dtype=np.float64).reshape(-1, 13)
+
+
+def _pose_matrix(pose: Array) -> Array:
+    """``(t, 7)`` position and quaternion (w, x, y, z) to ``(t, 4, 4)``."""
+    w, x, y, z = np.moveaxis(pose[:, 3:7] / np.linalg.norm(pose[:, 3:7], axis=1, keepdims=True), 1, 0)
+    out = np.zeros((len(pose), 4, 4))
+    out[:, 0, 0], out[:, 0, 1], out[:, 0, 2] = 1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)
+    out[:, 1, 0], out[:, 1, 1], out[:, 1, 2] = 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)
+    out[:, 2, 0], out[:, 2, 1], out[:, 2, 2] = 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)
+    out[:, :3, 3], out[:, 3, 3] = pose[:, :3], 1
+    return out
+
+
+def _quaternion(rotation: Array) -> Array:
+    """``(t, 3, 3)`` to ``(t, 4)``, w x y z, by the eigenvector of the largest eigenvalue (Bar-Itzhack, 2000)."""
+    r = rotation
+    k = np.zeros((len(r), 4, 4))
+    k[:, 0, 0] = r[:, 0, 0] + r[:, 1, 1] + r[:, 2, 2]
+    k[:, 1, 1] = r[:, 0, 0] - r[:, 1, 1] - r[:, 2, 2]
+    k[:, 2, 2] = -r[:, 0, 0] + r[:, 1, 1] - r[:, 2, 2]
+    k[:, 3, 3] = -r[:, 0, 0] - r[:, 1, 1] + r[:, 2, 2]
+    k[:, 0, 1] = k[:, 1, 0] = r[:, 2, 1] - r[:, 1, 2]
+    k[:, 0, 2] = k[:, 2, 0] = r[:, 0, 2] - r[:, 2, 0]
+    k[:, 0, 3] = k[:, 3, 0] = r[:, 1, 0] - r[:, 0, 1]
+    k[:, 1, 2] = k[:, 2, 1] = r[:, 0, 1] + r[:, 1, 0]
+    k[:, 1, 3] = k[:, 3, 1] = r[:, 0, 2] + r[:, 2, 0]
+    k[:, 2, 3] = k[:, 3, 2] = r[:, 1, 2] + r[:, 2, 1]
+    return np.linalg.eigh(k)[1][:, :, -1]
+
+
+def _positive(quaternion: Array, component: int) -> Array:
+    """q and -q are the same rotation: choose the one with a non-negative ``component``."""
+    return np.where(quaternion[:, component : component + 1] < 0, -quaternion, quaternion)
+
+
+def _apply(pose: Array, point: Array) -> Array:
+    return pose[:, :3, :3] @ point + pose[:, :3, 3]
+
+
+def _into(pose: Array, point: Array) -> Array:
+    return _turn(pose, point - pose[:, :3, 3])
+
+
+def _turn(pose: Array, vector: Array) -> Array:
+    return np.einsum("tji,tj->ti", pose[:, :3, :3], vector)

@@ -1,0 +1,144 @@
+"""What the entry points share: logs, progress, and a description of the machine."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+class RunLog:
+    """Scalars of a run, to TensorBoard and to ``log.csv``; with ``keep`` a resumed run appends to what is there."""
+
+    def __init__(self, folder: Path, *, keep: bool) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._tensorboard = SummaryWriter(str(folder / "tensorboard"))
+        self._file = open(folder / "log.csv", "a" if keep else "w", newline="")
+        self._csv = csv.writer(self._file)
+        if self._file.tell() == 0:
+            self._csv.writerow(["step", "name", "value"])
+
+    def write(self, step: int, figures: dict[str, float]) -> None:
+        for name, value in figures.items():
+            self._tensorboard.add_scalar(name, value, step)
+            self._csv.writerow([step, name, f"{value:.6g}"])
+        self._file.flush()
+
+    def close(self) -> None:
+        self._tensorboard.close()
+        self._file.close()
+
+
+@contextmanager
+def progress_bar(title: str, total: int, *, start: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """A bar with a running figure and the remaining time; one line per tenth where the output is not a terminal."""
+    if sys.stdout.isatty():
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[note]}")) as progress:
+            task = progress.add_task(title, total=total, completed=start, note="")
+            yield lambda done, note="": progress.update(task, completed=done, note=note)
+        return
+    began, shown = time.monotonic(), [-1]
+
+    def update(done: int, note: str = "") -> None:
+        tenth = 10 * done // max(total, 1)
+        if tenth > shown[0]:
+            shown[0] = tenth
+            print(f"{title}: {done}/{total}, {time.monotonic() - began:.0f} s, {note}", flush=True)
+
+    yield update
+
+
+def describe_machine(threads: int | None = None) -> dict[str, Any]:
+    """Where a figure was measured."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": threads or torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """``hydra.main`` for the configs of this project, with errors for people: one line, and what is accepted."""
+
+    def decorate(run: Callable[[DictConfig], None]) -> Callable[[], None]:
+        @functools.wraps(run)
+        def entry() -> None:
+            _check_overrides(config_name, sys.argv[1:])
+            hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(_for_people(run))()
+
+        return entry
+
+    return decorate
+
+
+def _for_people(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Expected errors end the program with their message, Ctrl-C with a word on how to go on."""
+
+    @functools.wraps(run)
+    def wrapped(cfg: DictConfig) -> None:
+        try:
+            run(cfg)
+        except (ValueError, RuntimeError, OSError) as error:
+            if os.environ.get("HYDRA_FULL_ERROR"):
+                raise
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            sys.exit("\ninterrupted; the same command goes on from the last checkpoint")
+
+    return wrapped
+
+
+def _check_overrides(config_name: str, arguments: list[str]) -> None:
+    """Exit with the accepted names where an override names an option or a choice that does not exist."""
+    overrides = [a.split("=", 1) for a in arguments if "=" in a and not a.startswith(("-", "+", "~", "hydra"))]
+    groups = {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in CONFIGS.iterdir() if folder.is_dir()}
+    text = (CONFIGS / f"{config_name}.yaml").read_text()
+    mandatory = {name for name in groups if f"- {name}: ???" in text}
+    for name in mandatory - {key for key, _ in overrides}:
+        if not any(a in ("--help", "-h", "--hydra-help", "--info", "--cfg") for a in arguments):
+            sys.exit(f"error: say which {name}: {name}={'|'.join(groups[name])}")
+    for key, value in overrides:
+        if key in groups and value not in groups[key] and "," not in value:
+            sys.exit(f"error: unknown {key} {value!r}; accepted: {', '.join(groups[key])}")
+    with hydra.initialize_config_dir(str(CONFIGS), version_base=None):
+        chosen = [f"{key}={value}" for key, value in overrides if key in groups and "," not in value]
+        chosen += [f"{name}={groups[name][0]}" for name in mandatory if not any(c.startswith(f"{name}=") for c in chosen)]
+        config = hydra.compose(config_name, chosen)
+    for key, _ in overrides:
+        if key in groups:
+            continue
+        node: Any = config
+        for depth, part in enumerate(key.split(".")):
+            if not isinstance(node, DictConfig) or part not in node:
+                parent = ".".join(key.split(".")[:depth])
+                accepted = [str(name) for name in node] if isinstance(node, DictConfig) else []
+                where = f"in {parent}" if parent else "on the top level"
+                sys.exit(f"error: unknown option {key!r}; accepted {where}: {', '.join(n for n in accepted if n != '_target_')}")
+            node = node._get_node(part)
