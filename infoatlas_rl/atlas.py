@@ -150,7 +150,9 @@ def _sample_mixture(total, dx, weights, means, covariance, dof, g):
         gauss = -0.5 * square - 0.5 * size * math.log(2 * math.pi)
         nu = torch.where(torch.isfinite(dof), dof, torch.ones_like(dof))
         student = (
-            torch.lgamma((nu + size) / 2) - torch.lgamma(nu / 2) - 0.5 * size * (nu * math.pi).log()
+            torch.lgamma((nu + size) / 2)
+            - torch.lgamma(nu / 2)
+            - 0.5 * size * (nu * math.pi).log()
             - 0.5 * (nu + size) * torch.log1p(square / nu)
         )
         return torch.logsumexp(log_weights + torch.where(torch.isfinite(dof), student, gauss) - log_det, -1)
@@ -251,7 +253,9 @@ def _coupling(x: Tensor, g: torch.Generator) -> Tensor:
     perm = torch.randperm(d, generator=g)
     a, b = perm[: d // 2], perm[d // 2 :]
     frequency = 0.3 + 1.7 * _uniform(g)
-    hidden = torch.sin(frequency * x[:, a] @ torch.randn(len(a), 16, generator=g) / math.sqrt(len(a)) + 6.28 * torch.rand(16, generator=g))
+    hidden = torch.sin(
+        frequency * x[:, a] @ torch.randn(len(a), 16, generator=g) / math.sqrt(len(a)) + 6.28 * torch.rand(16, generator=g)
+    )
     shift = hidden @ torch.randn(16, len(b), generator=g) / 4 * (1.5 * _uniform(g))
     scale = torch.exp(0.5 * _uniform(g) * torch.tanh(hidden @ torch.randn(16, len(b), generator=g) / 2))
     out = x.clone()

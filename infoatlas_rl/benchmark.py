@@ -160,9 +160,7 @@ BMI_TASKS: tuple[BenchmarkTask, ...] = (
         _SPARSE_3,
         _mapped(_sparse(3), _normal_cdf, _normal_cdf),
     ),
-    BenchmarkTask(
-        "Hc@Mn", "half_cube-multinormal-sparse-5-5-2-2.0", _SPARSE_5, _mapped(_sparse(5), _half_cube, _half_cube)
-    ),
+    BenchmarkTask("Hc@Mn", "half_cube-multinormal-sparse-5-5-2-2.0", _SPARSE_5, _mapped(_sparse(5), _half_cube, _half_cube)),
     BenchmarkTask("Additive", "1v1-additive-0.1", 0.1 + math.log(1 / 0.2), _additive),
     BenchmarkTask("Bimodal", "1v1-bimodal-0.75", gaussian_mi(np.array([[1, 0.75], [0.75, 1]]), 1), _bimodal),
 )

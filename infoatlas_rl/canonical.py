@@ -133,10 +133,12 @@ class CanonicalEncoder(nn.Module):
             the maps, and the standardised features of both sides, ``(b, n, D + m)`` each. The features are always
             differentiable with respect to the scores, the maps with respect to anything only if ``differentiable``.
         """
-        n, dx, dy = z_x.shape[1], z_x.shape[2], z_y.shape[2]
+        n = z_x.shape[1]
         linear = linear_canonical(z_x, z_y, self.ridge)
-        sizes = torch.tensor([math.log(n / 500) / 2, dx / 20, dy / 20], device=z_x.device).expand(len(z_x), 3)
-        sizes = torch.cat([self.pad(linear.rho), sizes], dim=-1)
+        # Constant columns do not count: appending some must not change anything.
+        dx, dy = ((z.amax(1) > z.amin(1)).sum(-1, keepdim=True) for z in (z_x, z_y))
+        size = torch.full_like(linear.rho[:, :1], math.log(n / 500) / 2)
+        sizes = torch.cat([self.pad(linear.rho), size, dx / 20, dy / 20], dim=-1)
         f, g = self.features(linear.x(z_x), sizes), self.features(linear.y(z_y), sizes)
         with torch.set_grad_enabled(differentiable):
             centre = f.mean(1, keepdim=True), g.mean(1, keepdim=True)
@@ -175,12 +177,13 @@ class Shrinkage(nn.Module):
         nn.init.zeros_(self.net[-1].weight)
         nn.init.constant_(self.net[-1].bias, 3.0)
 
-    def forward(self, rho: Tensor, n: int, dx: int, dy: int) -> Tensor:
+    def forward(self, rho: Tensor, n: int, dx: Tensor, dy: Tensor) -> Tensor:
         # Upper edge of the correlations of independent data (Wachter, 1980).
-        edge = min((math.sqrt(dx * max(n - dy, 1)) + math.sqrt(dy * max(n - dx, 1))) / n, 1.0)
+        edge = ((dx * (n - dy).clamp(min=1)).sqrt() + (dy * (n - dx).clamp(min=1)).sqrt()) / n
+        edge = edge.clamp(max=1).expand_as(rho)
         index = torch.arange(rho.shape[-1], device=rho.device, dtype=rho.dtype).expand_as(rho) / 20
         size = torch.full_like(rho, math.log(n / 500) / 2)
-        columns = [rho, rho.logit(eps=1e-3) / 3, rho - edge, torch.full_like(rho, edge), index, size]
+        columns = [rho, rho.logit(eps=1e-3) / 3, rho - edge, edge, index, size]
         return rho * self.net(torch.stack(columns, dim=-1)).squeeze(-1).sigmoid()
 
 

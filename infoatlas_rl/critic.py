@@ -89,6 +89,7 @@ def solve_last_layer(
 def _covariance(features: Tensor, weights: Tensor) -> Tensor:
     """Weighted covariance ``(b, m, m)`` in full precision; bfloat16 would not stay positive definite."""
     with torch.autocast(features.device.type, enabled=False):
-        features, weights = features.float(), weights.float().unsqueeze(-1)
-        mean = (features * weights).sum(1, keepdim=True)
-        return (features * weights).mT @ features - mean.mT @ mean
+        features = features.float()
+        weighted = features * weights.float().unsqueeze(-1)
+        mean = weighted.sum(1, keepdim=True)
+        return weighted.mT @ features - mean.mT @ mean

@@ -98,7 +98,7 @@ def estimate(
     x, y = (_to_tensor(name, samples, device) for name, samples in (("x", x), ("y", y)))
     x, y, batched = check_samples(x, y, None if slices is not None else model.config.max_dim)
     _warn_outside_range(x, y)
-    b, n, dims = len(x), x.shape[1], (x.shape[2], y.shape[2])
+    n, dims = x.shape[1], (x.shape[2], y.shape[2])
     generator = torch.Generator().manual_seed(seed)
     frames = None
     if slices is not None:
@@ -161,7 +161,9 @@ def _to_tensor(name: str, samples: Any, device: torch.device) -> Tensor:
 def _warn_outside_range(x: Tensor, y: Tensor) -> None:
     n = x.shape[1]
     if n < 64:
-        warnings.warn(f"n = {n} is below the 64 samples that the network was trained from", OutsideTrainingRangeWarning, stacklevel=4)
+        warnings.warn(
+            f"n = {n} is below the 64 samples that the network was trained from", OutsideTrainingRangeWarning, stacklevel=4
+        )
     for name, samples in (("x", x), ("y", y)):
         ordered = samples.sort(dim=1).values
         ties = (ordered.diff(dim=1) == 0).double().mean(1).max()

@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from infoatlas_rl.bounds import BOUNDS, log_mean_exp
+from infoatlas_rl.bounds import BOUNDS
 from infoatlas_rl.checks import check_samples
 from infoatlas_rl.model import InfoAtlas
 from infoatlas_rl.slicing import project, random_orthonormal
@@ -98,8 +98,7 @@ class InfoAtlasLoss(nn.Module):
     def pointwise(self, x: Tensor, y: Tensor) -> Tensor:
         """Pointwise MI of every sample in nats, averaged over slices: ``(n,)`` or ``(b, n)``. Its mean is the DV bound."""
         critic, batched, b = self._critics(x, y)
-        values = critic.joint - log_mean_exp(critic.product).unsqueeze(-1)
-        values = rearrange(values, "(b s) n -> b s n", b=b).mean(1).to(x.dtype)
+        values = rearrange(critic.joint, "(b s) n -> b s n", b=b).mean(1).to(x.dtype)
         return values if batched else values[0]
 
     def reseed(self, seed: int) -> None:
@@ -144,5 +143,3 @@ class InfoAtlasLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f"slices={self.slices}, k={self.k}, sides={self.sides!r}, bound={self.bound!r}, gradient={self.gradient!r}"
-
-

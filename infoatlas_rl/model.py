@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from infoatlas_rl.bounds import log_mean_exp
 from infoatlas_rl.canonical import CanonicalEncoder, Maps
 from infoatlas_rl.copula import NormalScores
 from infoatlas_rl.critic import gaussian_base, soft_clip, solve_last_layer
@@ -69,13 +70,17 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Critic:
-    """The critic that was written for a batch of data sets, and its values on them."""
+    """The critic that was written for a batch of data sets, and its values on them.
+
+    It is normalised to ``E_q[exp t] = 1`` on these data, so that t estimates the pointwise MI itself.
+    """
 
     model: InfoAtlas
     scores: tuple[NormalScores, NormalScores]
     maps: Maps
     parameters: CriticParameters
     weights: Tensor  # (b, m), last layer
+    normaliser: Tensor  # (b, 1), log E_q[exp t] before it was subtracted; constant
     joint: Tensor  # (b, n): t(x_i, y_i) on the data it was written for
     product: Tensor  # (b, N): t(x_i, y_j) on the data it was written for
     base_joint: Tensor  # (b, n), Gaussian base alone
@@ -90,7 +95,7 @@ class Critic:
     def values(self, side_x: Side, side_y: Side) -> tuple[Tensor, Tensor]:
         """Values of the critic and of its Gaussian base at pairs, ``(b, q)`` each."""
         features, base = self.model.pair_features(side_x, side_y, self.maps, self.parameters)
-        return base + torch.einsum("bnm,bm->bn", features, self.weights), base
+        return base + torch.einsum("bnm,bm->bn", features, self.weights) - self.normaliser, base
 
 
 class InfoAtlas(nn.Module):
@@ -152,9 +157,7 @@ class InfoAtlas(nn.Module):
         """
         from infoatlas_rl.estimate import estimate
 
-        return estimate(
-            self, x, y, slices=slices, k=k, bound=bound, cross_fit=cross_fit, permutations=permutations, seed=seed
-        )
+        return estimate(self, x, y, slices=slices, k=k, bound=bound, cross_fit=cross_fit, permutations=permutations, seed=seed)
 
     def forward(self, x: Tensor, y: Tensor, *, full_gradient: bool = False) -> Critic:
         """Write the critics of a batch of data sets.
@@ -180,14 +183,17 @@ class InfoAtlas(nn.Module):
         product, base_product = self.pair_features(side_x.at(i), side_y.at(j), maps, parameters)
         with torch.set_grad_enabled(through_parameters):
             w = solve_last_layer(joint, product, base_joint, base_product, parameters, self.config.newton_steps)
+        t_product = base_product + torch.einsum("bnm,bm->bn", product, w)
+        normaliser = log_mean_exp(t_product).detach().unsqueeze(-1)
         return Critic(
             model=self,
             scores=scores,
             maps=maps,
             parameters=parameters,
             weights=w,
-            joint=base_joint + torch.einsum("bnm,bm->bn", joint, w),
-            product=base_product + torch.einsum("bnm,bm->bn", product, w),
+            normaliser=normaliser,
+            joint=base_joint + torch.einsum("bnm,bm->bn", joint, w) - normaliser,
+            product=t_product - normaliser,
             base_joint=base_joint,
             base_product=base_product,
         )

@@ -110,9 +110,7 @@ class Pretrainer:
         self.model = InfoAtlas(model).train()
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.atlas, self.config = atlas, config
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         self.step = 0
         self.problems = 0
         self.skipped = 0

@@ -47,7 +47,9 @@ def load_pretrained(name: str = "base") -> InfoAtlas:
         return _frozen(read_weights(Path(name))[0])
     manifest = released()
     if name not in manifest:
-        raise WeightsError(f"no released weights {name!r}; there are {', '.join(manifest)}, or give a path to a .safetensors file")
+        raise WeightsError(
+            f"no released weights {name!r}; there are {', '.join(manifest)}, or give a path to a .safetensors file"
+        )
     path = pretrained_folder() / manifest[name]["file"]
     if not path.is_file():
         raise WeightsError(f"{path} is missing: the installation is incomplete; reinstall infoatlas-rl")
@@ -76,11 +78,13 @@ def read_weights(path: Path) -> tuple[InfoAtlas, dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
     if header.get("format") != FORMAT:
-        raise WeightsError(f"{path}: format {header.get('format')!r}, this version reads {FORMAT!r}; retrain with tasks/pretrain.py")
+        raise WeightsError(
+            f"{path}: format {header.get('format')!r}, this version reads {FORMAT!r}; retrain with tasks/pretrain.py"
+        )
     try:
         model = InfoAtlas(InfoAtlasConfig(**json.loads(header["config"])))
         model.load_state_dict(tensors, strict=True)

@@ -21,7 +21,6 @@ from infoatlas_rl.maniskill.collect import (
     CollectionReport,
     collect_demonstrations,
     convert_demonstrations,
-    remove_parts,
 )
 from infoatlas_rl.maniskill.envs import CONTROL_MODES
 from infoatlas_rl.maniskill.tasks import Task, get_task
@@ -43,7 +42,6 @@ def collect(task: Task, root: Path, count: int, first_seed: int, processes: int,
                 task, root, count, control_mode, processes=processes, progress=lambda done, _, note: bar(done, note)
             )
         _print_report(report, f"conversion to {control_mode}")
-    remove_parts(root, task)
     return report
 
 

@@ -28,7 +28,7 @@ class RunLog:
 
         folder.mkdir(parents=True, exist_ok=True)
         self._tensorboard = SummaryWriter(str(folder / "tensorboard"))
-        self._file = open(folder / "log.csv", "a" if keep else "w", newline="")
+        self._file = open(folder / "log.csv", "a" if keep else "w", newline="")  # noqa: SIM115 (closed by close)
         self._csv = csv.writer(self._file)
         if self._file.tell() == 0:
             self._csv.writerow(["step", "name", "value"])
@@ -48,10 +48,18 @@ class RunLog:
 def progress_bar(title: str, total: int, *, start: int = 0) -> Iterator[Callable[[int, str], None]]:
     """A bar with a running figure and the remaining time; one line per tenth where the output is not a terminal."""
     if sys.stdout.isatty():
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich import progress as rich
 
-        columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[note]}")) as progress:
+        columns = (
+            rich.TextColumn(title),
+            rich.BarColumn(),
+            rich.MofNCompleteColumn(),
+            rich.TimeElapsedColumn(),
+            rich.TextColumn("left"),
+            rich.TimeRemainingColumn(),
+            rich.TextColumn("{task.fields[note]}"),
+        )
+        with rich.Progress(*columns) as progress:
             task = progress.add_task(title, total=total, completed=start, note="")
             yield lambda done, note="": progress.update(task, completed=done, note=note)
         return

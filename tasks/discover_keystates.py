@@ -122,11 +122,17 @@ def _write_results(
         "task": demos.task.name,
         "env_id": demos.task.env_id,
         "version": __version__,
-        "demonstrations": {"path": str(demos.path), "source": demos.source, "control_mode": demos.control_mode, "count": len(demos)},
+        "demonstrations": {
+            "path": str(demos.path),
+            "source": demos.source,
+            "control_mode": demos.control_mode,
+            "count": len(demos),
+        },
         "weights_sha256": weights_hash(cfg.estimator.weights),
         "config": OmegaConf.to_container(cfg, resolve=True),
         "machine": describe_machine(cfg.threads),
         "seconds": round(seconds, 1),
+        "command": "python " + " ".join(["tasks/discover_keystates.py", *sys.argv[1:]]),
         "concept_mi": [round(float(mi), 4) for mi in key_states.mi],
         "scores": {
             name: {
@@ -142,6 +148,9 @@ def _write_results(
     }
     with replace_file(out / "keystates.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1))
+    if cfg.summary is not None:
+        with replace_file(cfg.summary) as temporary:
+            temporary.write_text(json.dumps({key: value for key, value in content.items() if key != "episodes"}, indent=1) + "\n")
     with replace_file(out / "keystates.npz") as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
             file,
@@ -163,9 +172,7 @@ def _draw(
 ) -> None:
     shown = demos.demonstrations[:6]
     phases, pointwise = finder.profile(every=2, most=150)
-    timeline(
-        out / "timeline.png", task, shown, key_states.steps[:6], events[:6], (phases, pointwise[:6]), pointwise.mean(0)
-    )
+    timeline(out / "timeline.png", task, shown, key_states.steps[:6], events[:6], (phases, pointwise[:6]), pointwise.mean(0))
     print(f"timeline of {len(shown)} demonstrations: {out / 'timeline.png'}")
     try:
         contact_sheet(out / "contact_sheet.png", task, shown, key_states.steps[:6])
@@ -185,7 +192,8 @@ def _print_table(scores: dict[str, KeyStateScore]) -> None:
     widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
     print("\nagreement with ground-truth events, which training never sees (hit: within 5 steps)")
     for row in [columns, *rows]:
-        print("  " + "  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))))
+        name, *cells = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(["", row[0].ljust(len(name)), *cells]))
     print()
 
 

@@ -10,6 +10,7 @@ with the states interpolated at the times, MI over the batch, and times in phase
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,16 +101,14 @@ class KeyStateFinder:
         """The key states that the localiser has found, scored over all trajectories."""
         states = self.trajectories.states
         self.localiser.eval()
-        self.mi_loss.eval()
+        self._fix_slices()
         with torch.no_grad():
             phases = torch.cat([self.localiser(chunk) for chunk in states.split(256)])
             phases = phases.sort(dim=-1).values
             now, before = self._state_pairs(states, phases)
             pointwise = torch.stack([self.mi_loss.pointwise(x, y) for x, y in zip(now, before, strict=True)], dim=-1)
         pointwise = pointwise.double().numpy()
-        return KeyStates(
-            steps=self.trajectories.steps(phases.double().numpy()), scores=pointwise, mi=pointwise.mean(0)
-        )
+        return KeyStates(steps=self.trajectories.steps(phases.double().numpy()), scores=pointwise, mi=pointwise.mean(0))
 
     def profile(self, *, every: int = 1, most: int = 200) -> tuple[Array, Array]:
         """Pointwise MI of the states at every step and ``delta`` steps before, over up to ``most`` trajectories.
@@ -119,7 +118,7 @@ class KeyStateFinder:
         """
         states = self.trajectories.states[:most]
         index = range(self.config.delta, self.trajectories.length, every)
-        self.mi_loss.eval()
+        self._fix_slices()
         with torch.no_grad():
             scores = [self.mi_loss.pointwise(states[:, t], states[:, t - self.config.delta]) for t in index]
         phases = np.array(index) / (self.trajectories.length - 1)
@@ -144,11 +143,17 @@ class KeyStateFinder:
         content = torch.load(path, weights_only=True)
         if content["run"] != self._identity():
             raise ValueError(
-                f"{path} was made with {content['run']}, this run is {self._identity()}; use another output folder or resume=false"
+                f"{path} was made with {content['run']}, this run is {self._identity()}; "
+                "use another output folder or resume=false"
             )
         self.localiser.load_state_dict(content["localiser"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.epoch = content["epoch"]
+
+    def _fix_slices(self) -> None:
+        """The slices on which results are scored depend on the seed alone, not on how training went."""
+        self.mi_loss.eval()
+        self.mi_loss.reseed(self.config.seed)
 
     def _train_epoch(self) -> dict[str, float]:
         config, states = self.config, self.trajectories.states
@@ -185,5 +190,5 @@ class KeyStateFinder:
         return now.transpose(0, 1), before.transpose(0, 1)
 
     def _identity(self) -> dict[str, Any]:
-        return {"config": asdict(self.config), "trajectories": len(self.trajectories), "length": self.trajectories.length}
-
+        digest = hashlib.sha256(self.trajectories.states.numpy().tobytes()).hexdigest()
+        return {"config": asdict(self.config), "trajectories": len(self.trajectories), "states_sha256": digest[:16]}

@@ -33,9 +33,7 @@ class KeyStateScore:
         return 2 * self.hit_rate * self.precision / total if total > 0 else 0.0
 
 
-def score_key_states(
-    steps: Steps, events: Sequence[Mapping[str, int | None]], window: int = WINDOW
-) -> KeyStateScore:
+def score_key_states(steps: Steps, events: Sequence[Mapping[str, int | None]], window: int = WINDOW) -> KeyStateScore:
     """Compare key states ``(N, K)`` with the events ``{name: step or None}`` of each of N demonstrations."""
     if len(steps) != len(events):
         raise ValueError(f"{len(steps)} rows of key states for {len(events)} demonstrations")

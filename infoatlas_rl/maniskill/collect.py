@@ -1,15 +1,14 @@
 """Collect demonstrations with ManiSkill's own motion-planning solutions, in parallel processes, resumably.
 
 Seeds are worked through in chunks. A worker records a chunk under a temporary name and renames it when it is complete,
-so a killed run loses at most the chunks in progress, and a second run goes on from there. The result holds the first
-``count`` successes in the order of seeds and does not depend on the number of processes.
+so a killed run loses at most the chunks in progress, and a second run, or one that asks for more, goes on from there.
+The result holds the first ``count`` successes in the order of seeds and does not depend on the number of processes.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -104,7 +103,9 @@ def convert_demonstrations(
 # --- scheduling -------------------------------------------------------------------------------------------------------
 
 
-def _run_chunks(jobs: Iterator[tuple[Path, tuple[Any, ...]]], count: int, processes: int, progress: Progress | None) -> list[Path]:
+def _run_chunks(
+    jobs: Iterator[tuple[Path, tuple[Any, ...]]], count: int, processes: int, progress: Progress | None
+) -> list[Path]:
     """Work the chunks through in order until ``count`` successes or the end; the finished prefix is returned."""
     parts: list[Path] = []
     done: dict[Path, dict[str, Any]] = {}
@@ -151,10 +152,26 @@ def _run_chunks(jobs: Iterator[tuple[Path, tuple[Any, ...]]], count: int, proces
             "Run `python -m infoatlas_rl.doctor`; finished chunks are kept."
         ) from error
     finally:
+        workers = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.join()
+        for folder in {part.parent for part in parts}:
+            _remove_leftovers(folder)
     return [part for part in parts if part in done]
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete temporary files of processes that no longer live, ours or those of a killed run."""
+    for leftover in folder.glob("*.tmp.*"):
+        try:
+            os.kill(int(leftover.name.split(".tmp.")[1].split(".")[0]), 0)
+        except (ProcessLookupError, ValueError):
+            leftover.unlink(missing_ok=True)
+        except PermissionError:
+            continue
 
 
 def _quiet_worker() -> None:
@@ -259,7 +276,9 @@ def _merge(path: Path, chunks: list[Path], count: int, first_seed: int) -> Colle
     with h5py.File(temporary, "w") as out:
         for chunk in chunks:
             meta = json.loads(chunk.with_suffix(".json").read_text())
-            merged = merged or {key: meta[key] for key in ("env_info", "commit_info", "source_type", "source_desc") if key in meta}
+            merged = merged or {
+                key: meta[key] for key in ("env_info", "commit_info", "source_type", "source_desc") if key in meta
+            }
             last_seed = None
             with h5py.File(chunk, "r") as part:
                 for episode in meta["episodes"][: count - len(episodes)]:
@@ -267,7 +286,9 @@ def _merge(path: Path, chunks: list[Path], count: int, first_seed: int) -> Colle
                     part.copy(f"traj_{episode['episode_id']}", out, name=f"traj_{len(episodes)}")
                     episodes.append(episode | {"episode_id": len(episodes)})
             full = len(episodes) == count
-            failures += [f for f in meta["collection"]["failures"] if not full or (last_seed is not None and f["seed"] < last_seed)]
+            failures += [
+                f for f in meta["collection"]["failures"] if not full or (last_seed is not None and f["seed"] < last_seed)
+            ]
             if full:
                 break
     if not episodes:
@@ -299,8 +320,3 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _plain(value: Any) -> Any:
     """JSON for NumPy and torch scalars and arrays."""
     return value.tolist() if hasattr(value, "tolist") else str(value)
-
-
-def remove_parts(root: Path | str, task: Task) -> None:
-    """Delete the chunks that a finished collection was merged from."""
-    shutil.rmtree(demo_path(root, task).parent / "parts", ignore_errors=True)

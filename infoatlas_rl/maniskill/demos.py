@@ -110,7 +110,8 @@ def load_demonstrations(path: Path | str, task: Task, *, count: int | None = Non
         geometry_of.close()
     if not demonstrations or (count is not None and len(demonstrations) < count):
         raise DemonstrationFileError(
-            f"{path}: {len(demonstrations)} successful demonstrations, {count or 'some'} are needed; {remedy} demos.count={count or 500}"
+            f"{path}: {len(demonstrations)} successful demonstrations, {count or 'some'} are needed; "
+            f"{remedy} demos.count={count or 500}"
         )
     control_mode = meta.get("env_info", {}).get("env_kwargs", {}).get("control_mode", "unknown")
     return DemonstrationSet(task, path, control_mode, meta.get("source_type", "unknown"), demonstrations)

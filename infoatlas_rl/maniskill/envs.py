@@ -16,7 +16,13 @@ CONTROL_MODES = ("pd_joint_pos", "pd_ee_delta_pose", "pd_joint_delta_pos")
 
 
 def make_env(
-    task: Task, *, control_mode: str = "pd_ee_delta_pose", obs_mode: str = "state_dict", reward_mode: str = "none", render: bool = False, **kwargs: Any
+    task: Task,
+    *,
+    control_mode: str = "pd_ee_delta_pose",
+    obs_mode: str = "state_dict",
+    reward_mode: str = "none",
+    render: bool = False,
+    **kwargs: Any,
 ) -> Any:
     """Create one ManiSkill environment on the CPU, with or without a rendering device.
 

@@ -65,7 +65,9 @@ def timeline(
             axis.axvline(step, color=colour, lw=2.2, alpha=0.85, label=f"key state {concept + 1}" if row == 0 else None)
         axis.set_title(f"demonstration {demo.episode_id} (seed {demo.seed})", fontsize=8, loc="left", pad=2)
         if row == 0:
-            lines, labels = (a + b for a, b in zip(axis.get_legend_handles_labels(), mi_axis.get_legend_handles_labels(), strict=True))
+            lines, labels = (
+                a + b for a, b in zip(axis.get_legend_handles_labels(), mi_axis.get_legend_handles_labels(), strict=True)
+            )
             figure.legend(lines, labels, loc="upper center", ncol=min(len(lines), 8), fontsize=7, frameon=False)
     axes[-1, 0].set_xlabel("step")
     figure.suptitle(f"{task.name}: key states (solid) and ground-truth events (dotted)", fontsize=10, y=0.965)

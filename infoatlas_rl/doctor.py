@@ -1,0 +1,183 @@
+"""``python -m infoatlas_rl.doctor``: find the usual set-up faults and say the fix for each.
+
+Every check runs by itself: one that fails does not keep the others from being made.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+GOOD, NOTE, FAULT = "ok", "note", "FAULT"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Result of one check: state ``ok``, ``note`` (works, with a restriction) or ``FAULT``, and what to do."""
+
+    name: str
+    state: str
+    text: str
+    fix: str | None = None
+
+
+def check_python() -> Finding:
+    version = platform.python_version()
+    if sys.version_info >= (3, 13):
+        return Finding("python", NOTE, f"{version}; the simulator has wheels up to 3.12", "use Python 3.11 for the robot extra")
+    return Finding("python", GOOD, version)
+
+
+def check_torch() -> Finding:
+    import torch
+
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU only, which is enough"
+    return Finding("torch", GOOD, f"{torch.__version__}, {device}")
+
+
+def check_weights() -> Finding:
+    from infoatlas_rl.weights import WeightsError, load_pretrained, released
+
+    try:
+        names = list(released())
+        for name in names:
+            load_pretrained(name)
+    except WeightsError as error:
+        return Finding("weights", FAULT, str(error), "reinstall infoatlas-rl")
+    return Finding("weights", GOOD, f"{', '.join(names)}: checksums match")
+
+
+def check_robot_extra() -> Finding:
+    needed = ("mani_skill", "sapien", "gymnasium", "stable_baselines3", "hydra", "h5py", "rich", "matplotlib", "tensorboard")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        return Finding(
+            "robot extra", NOTE, f"not installed: {', '.join(missing)}", "pip install -c constraints.txt -e '.[robot]'"
+        )
+    return Finding("robot extra", GOOD, f"mani_skill {_version('mani_skill')}, sapien {_version('sapien')}")
+
+
+def check_numpy_mplib() -> Finding:
+    numpy = _version("numpy")
+    if importlib.util.find_spec("mplib") is None:
+        return Finding(
+            "numpy and mplib",
+            NOTE,
+            f"numpy {numpy}, no mplib: no motion planning",
+            "pip install -c constraints.txt -e '.[robot]'",
+        )
+    if int(numpy.split(".")[0]) >= 2:
+        return Finding(
+            "numpy and mplib",
+            FAULT,
+            f"numpy {numpy} with mplib {_version('mplib')}: the planner dies without a traceback",
+            "pip install 'numpy<2'",
+        )
+    return Finding("numpy and mplib", GOOD, f"numpy {numpy}, mplib {_version('mplib')}")
+
+
+def check_gymnasium() -> Finding:
+    if importlib.util.find_spec("gymnasium") is None:
+        return Finding("gymnasium", NOTE, "not installed", "pip install -c constraints.txt -e '.[robot]'")
+    version = _version("gymnasium")
+    if version.startswith("0."):
+        return Finding("gymnasium", FAULT, f"{version}: the environments here follow gymnasium 1", "pip install 'gymnasium>=1.0'")
+    return Finding("gymnasium", GOOD, version)
+
+
+def check_rendering() -> Finding:
+    if importlib.util.find_spec("sapien") is None:
+        return Finding("rendering", NOTE, "SAPIEN is not installed", "pip install -c constraints.txt -e '.[robot]'")
+    # In a process of its own: a broken Vulkan driver can end the process that asks.
+    code = "from infoatlas_rl.maniskill.renderless import rendering_device as r; print('device:', r())"
+    answer = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    device = next((line[8:] for line in answer.stdout.splitlines() if line.startswith("device: ")), None)
+    if device is None:
+        return Finding(
+            "rendering", FAULT, f"asking Vulkan ended with code {answer.returncode}", "remove or reinstall the Vulkan driver"
+        )
+    if device == "None":
+        return Finding(
+            "rendering",
+            NOTE,
+            "no rendering device: physics and state observations work, frames do not",
+            "for frames on the CPU: Mesa's mesa-vulkan-drivers 24 or later (Debian 12: from backports)",
+        )
+    return Finding("rendering", GOOD, device)
+
+
+def check_simulator() -> Finding:
+    if importlib.util.find_spec("mani_skill") is None:
+        return Finding("simulator", NOTE, "ManiSkill is not installed", "pip install -c constraints.txt -e '.[robot]'")
+    code = (
+        "from infoatlas_rl.maniskill.envs import make_env, read_state; from infoatlas_rl.maniskill.tasks import get_task;"
+        "t = get_task('PickCube'); e = make_env(t); e.reset(seed=0); e.step(e.action_space.sample());"
+        "print('state:', len(read_state(e, t)))"
+    )
+    answer = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
+    if "state: 100" not in answer.stdout:
+        last = (answer.stderr.strip().splitlines() or ["no message"])[-1]
+        return Finding("simulator", FAULT, f"PickCube does not step: {last}", "pip install -c constraints.txt -e '.[robot]'")
+    return Finding("simulator", GOOD, "PickCube steps")
+
+
+def check_disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    if free < 2:
+        return Finding(
+            "disk",
+            FAULT,
+            f"{free:.1f} GiB free here; demonstrations and runs need about 2",
+            "free some space, or set paths.root=",
+        )
+    return Finding("disk", GOOD, f"{free:.0f} GiB free here")
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    check_python,
+    check_torch,
+    check_weights,
+    check_robot_extra,
+    check_numpy_mplib,
+    check_gymnasium,
+    check_rendering,
+    check_simulator,
+    check_disk,
+)
+
+
+def examine() -> list[Finding]:
+    """Run all checks; a check that breaks is a fault of its own."""
+    findings = []
+    for check in CHECKS:
+        try:
+            findings.append(check())
+        except Exception as error:  # whatever it is, it belongs in the report
+            findings.append(Finding(check.__name__.removeprefix("check_"), FAULT, f"{type(error).__name__}: {error}"))
+    return findings
+
+
+def main() -> int:
+    findings = examine()
+    for finding in findings:
+        print(f"{finding.state:>5}  {finding.name}: {finding.text}")
+        if finding.fix is not None:
+            print(f"       fix: {finding.fix}")
+    faults = sum(finding.state == FAULT for finding in findings)
+    print("no faults" if not faults else f"{faults} fault{'s' if faults > 1 else ''}")
+    return 1 if faults else 0
+
+
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Fixtures shared by the tests."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from infoatlas_rl import InfoAtlas, InfoAtlasConfig
+
+
+@pytest.fixture(scope="session")
+def model() -> InfoAtlas:
+    """The released model."""
+    return InfoAtlas.from_pretrained()
+
+
+@pytest.fixture
+def tiny() -> InfoAtlasConfig:
+    """An architecture small enough to train in a test."""
+    return InfoAtlasConfig(side_width=16, side_features=8, variates=2, pair_width=16, pair_features=8, hyper_width=16)
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def correlated(n: int, rho: list[float], seed: int = 0, batch: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gaussian pairs with canonical correlations ``rho``."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (n, len(rho)) if batch is None else (batch, n, len(rho))
+    x, noise = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+    r = torch.tensor(rho)
+    return x, r * x + (1 - r**2).sqrt() * noise

@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from infoatlas_rl.atlas import (
+    AtlasConfig,
+    _checkerboard,
+    _coupling,
+    _flow,
+    _low_rank_correlation,
+    _mixture,
+    _monotone,
+    _spectrum,
+    sample_problems,
+    sample_sizes,
+)
+
+
+@pytest.mark.parametrize("family", [_checkerboard, _spectrum, lambda n, dx, dy, g: _mixture(n, dx, dy, 10, g)])
+@pytest.mark.parametrize("seed", range(4))
+def test_density_ratios_integrate_to_one(family, seed):
+    # E_q[exp s] = 1 for the exact log ratio s. Tested as E_mix[2 exp(s) sigmoid(-s)] = 1, whose terms are at most 2:
+    # the standard error with 40 000 terms is below 0.005.
+    g = torch.Generator().manual_seed(seed)
+    _, _, log_ratio = family(20_000, 3, 2, g)
+    index = torch.arange(20_000)
+    s = torch.cat([log_ratio(index, index), log_ratio(index, index.roll(1))]).double()
+    assert abs(2 * torch.sigmoid(s).mean() - 1) < 0.02
+
+
+def test_spectrum_has_the_analytic_mutual_information():
+    g = torch.Generator().manual_seed(3)
+    x, y, log_ratio = _spectrum(60_000, 2, 2, g)
+    index = torch.arange(60_000)
+    rho = torch.linalg.svdvals(torch.linalg.inv(torch.linalg.cholesky(x.T.cov())) @ (x.T @ y / 60_000))
+    assert torch.isfinite(log_ratio(index, index)).all()
+    gaussian = -0.5 * torch.log1p(-(rho.clamp(max=0.999) ** 2)).sum()
+    # Student-t components add to the Gaussian value, never take from it; 0.05 covers the Monte Carlo error.
+    assert log_ratio(index, index).mean() > gaussian - 0.05
+
+
+def test_problems_are_reproducible_and_context_differs_from_query():
+    config = AtlasConfig(query=50)
+    first, second = (sample_problems(3, 80, 2, 3, config, torch.Generator().manual_seed(9)) for _ in range(2))
+    for a, b in zip(first, second, strict=True):
+        assert torch.equal(a, b)
+    assert first.x.shape == (3, 80, 2)
+    assert first.query_y.shape == (3, 50, 3)
+    assert not torch.equal(first.x[:, :50], first.query_x)
+
+
+def test_problems_cover_independence_weak_and_strong_dependence():
+    problem = sample_problems(150, 64, 2, 2, AtlasConfig(query=400), torch.Generator().manual_seed(0))
+    mi = problem.mi
+    assert (problem.joint_log_ratio.abs().amax(-1) == 0).sum() >= 4
+    assert ((mi > 0.02) & (mi < 0.3)).sum() >= 20
+    assert (mi > 1).sum() >= 8
+    assert bool(torch.isfinite(mi).all())
+
+
+def test_sizes_stay_in_range():
+    config = AtlasConfig()
+    g = torch.Generator().manual_seed(0)
+    sizes = torch.tensor([sample_sizes(config, g) for _ in range(500)])
+    assert sizes[:, 0].min() >= 64
+    assert sizes[:, 0].max() <= 5000
+    assert sizes[:, 1:].min() == 1
+    assert sizes[:, 1:].max() == 20
+
+
+def test_low_rank_correlations_are_correlation_matrices():
+    matrix = _low_rank_correlation(5, 6, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(matrix.diagonal(dim1=-2, dim2=-1), torch.ones(5, 6))
+    assert torch.linalg.eigvalsh(matrix).min() > 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_elementwise_maps_are_increasing(seed):
+    x = torch.linspace(-3, 3, 1001).unsqueeze(1).expand(1001, 2)
+    assert bool((_monotone(x, torch.Generator().manual_seed(seed)).diff(dim=0) > 0).all())
+
+
+def test_flows_do_not_merge_points():
+    # Invertible: distinct inputs stay distinct. The smallest distance may shrink, but not to rounding.
+    x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    for seed in range(8):
+        g = torch.Generator().manual_seed(seed)
+        for out in (_flow(x, g), _coupling(x, g)):
+            distance = torch.cdist(out, out) + 1e9 * torch.eye(400)
+            assert distance.min() > 1e-4

@@ -1,0 +1,197 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from infoatlas_rl import InfoAtlasLoss
+from tests.conftest import correlated
+
+
+@pytest.fixture(scope="module")
+def loss() -> InfoAtlasLoss:
+    return InfoAtlasLoss(slices=4, k=3, resample=False)
+
+
+def test_the_loss_is_the_negative_mutual_information(loss):
+    x, y = correlated(200, [0.9] * 6)
+    assert loss(x, y).ndim == 0
+    assert loss(x, y) == -loss.mi(x, y)
+    assert loss(x, y) < loss(x, y.roll(1, 0))
+
+
+@pytest.mark.parametrize("d", [2, 5])
+def test_gradient_agrees_with_the_analytic_one(d):
+    # y_i = a_i x_i + sqrt(1 - a_i^2) e_i has I = -1/2 sum log(1 - a_i^2) and dI/da_i = a_i / (1 - a_i^2).
+    # One data set of n = 1000 has a sampling error of some per cent; the mean over eight is compared.
+    plain = InfoAtlasLoss(slices=None)
+    correlation = torch.linspace(0.3, 0.8, d)
+    gradients = []
+    for seed in range(8):
+        x, e = torch.randn(2, 1000, d, generator=torch.Generator().manual_seed(seed))
+        a = correlation.clone().requires_grad_()
+        (-plain(x, a * x + (1 - a**2).sqrt() * e)).backward()
+        gradients.append(a.grad)
+    gradients = torch.stack(gradients)
+    truth = correlation / (1 - correlation**2)
+    cosine = torch.cosine_similarity(gradients, truth.expand_as(gradients), dim=-1)
+    assert cosine.min() > 0.95
+    assert abs(gradients.norm(dim=-1).mean() / truth.norm() - 1) < 0.15
+
+
+@pytest.mark.parametrize("gradient", ["envelope", "full"])
+def test_a_step_along_the_gradient_raises_the_mutual_information(gradient):
+    objective = InfoAtlasLoss(slices=8, k=3, resample=False, gradient=gradient)
+    x, y = correlated(200, [0.4] * 10)
+    x.requires_grad_()
+    y.requires_grad_()
+    value = objective(x, y)
+    value.backward()
+    for samples in (x, y):
+        assert bool(torch.isfinite(samples.grad).all())
+        assert samples.grad.abs().sum() > 0
+    step = 0.3 / max(x.grad.norm(), y.grad.norm())
+    assert objective(x - step * x.grad, y - step * y.grad) < value
+
+
+def test_batches_are_the_same_as_single_data_sets(loss):
+    x, y = correlated(64, [0.7] * 5, batch=3)
+    one_by_one = torch.stack([loss.mi(a, b) for a, b in zip(x, y, strict=True)])
+    torch.testing.assert_close(loss.mi(x, y), one_by_one, atol=1e-4, rtol=0)
+    assert loss(x, y) == pytest.approx(-float(one_by_one.mean()), abs=1e-4)
+
+
+def test_hundred_dimensions_with_the_default_slices():
+    x, y = correlated(100, [0.8] * 100)
+    x.requires_grad_()
+    InfoAtlasLoss()(x, y).backward()
+    assert bool(torch.isfinite(x.grad).all())
+
+
+def test_pointwise_values_average_to_the_bound(loss):
+    x, y = correlated(100, [0.8] * 4)
+    assert loss.pointwise(x, y).shape == (100,)
+    assert loss.pointwise(x, y).mean() == pytest.approx(float(loss.mi(x, y)), abs=1e-5)
+
+
+def test_frozen_means_frozen(loss):
+    class Agent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.Linear(4, 4)
+            self.mi_loss = InfoAtlasLoss(slices=2)
+
+    agent = Agent()
+    assert list(agent.mi_loss.parameters()) == []
+    assert list(agent.state_dict()) == ["encoder.weight", "encoder.bias"]
+    agent.train()
+    network = agent.mi_loss._frozen[0]
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    before = copy.deepcopy(network.state_dict())
+    optimizer = torch.optim.SGD(agent.parameters(), lr=1.0)
+    x, y = correlated(64, [0.5] * 4)
+    agent.mi_loss(agent.encoder(x), y).backward()
+    optimizer.step()
+    assert agent.encoder.weight.grad.abs().sum() > 0
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_seed_gives_the_same_sequence_of_slices():
+    x, y = correlated(64, [0.6] * 30)
+
+    def sequence(seed):
+        objective = InfoAtlasLoss(slices=2, k=2, seed=seed).train()
+        return [float(objective(x, y)) for _ in range(3)]
+
+    assert sequence(1) == sequence(1)
+    assert sequence(1) != sequence(2)
+    assert len(set(sequence(1))) == 3
+
+
+def test_fixed_slices_and_evaluation_mode_are_deterministic():
+    x, y = correlated(64, [0.6] * 30)
+    fixed = InfoAtlasLoss(slices=2, k=2, resample=False).train()
+    assert fixed(x, y) == fixed(x, y)
+    evaluated = InfoAtlasLoss(slices=2, k=2).eval()
+    assert evaluated(x, y) == evaluated(x, y)
+
+
+@pytest.mark.parametrize("sides", ["x", "y"])
+def test_one_sided_slices_keep_the_other_side_whole(sides):
+    x, y = correlated(100, [0.8] * 10)
+    assert torch.isfinite(InfoAtlasLoss(slices=3, k=2, sides=sides)(x, y))
+    wide = torch.randn(100, 30)
+    with pytest.raises(ValueError, match="30 dimensions and is not sliced"):
+        InfoAtlasLoss(slices=3, k=2, sides=sides)(*((x, wide) if sides == "x" else (wide, y)))
+
+
+def test_precisions_agree(loss):
+    x, y = correlated(100, [0.8] * 4)
+    single = loss(x, y)
+    assert loss(x.double(), y.double()).dtype == torch.float64
+    assert float(loss(x.double(), y.double())) == pytest.approx(float(single), abs=1e-3)
+    half_x = x.bfloat16().requires_grad_()
+    half = loss(half_x, y.bfloat16())
+    half.backward()
+    assert half_x.grad.dtype == torch.bfloat16
+    # Rounding to eight bits makes ties and moves ranks.
+    assert float(half.detach()) == pytest.approx(float(single), abs=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert float(loss(x, y)) == pytest.approx(float(single), abs=1e-4)
+
+
+def test_degenerate_samples_have_finite_values_and_gradients(loss):
+    x, y = correlated(100, [0.8] * 4)
+    constant = torch.ones_like(x)
+    duplicated = x[:10].repeat(10, 1)
+    ties = x.round()
+    zero_padded = torch.cat([x[:, :1], torch.zeros(100, 3)], dim=1)
+    for samples in (constant, duplicated, ties, zero_padded):
+        samples = samples.clone().requires_grad_()
+        value = loss(samples, y)
+        value.backward()
+        assert torch.isfinite(value)
+        assert bool(torch.isfinite(samples.grad).all())
+
+
+def test_identical_sides_are_finite(loss):
+    x = correlated(100, [0.8] * 4)[0].requires_grad_()
+    value = loss(x, x)
+    value.backward()
+    assert value < -1
+    assert bool(torch.isfinite(x.grad).all())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"slices": 0}, "slices has to be at least 1"),
+        ({"k": 21}, "k has to be 1 to 20"),
+        ({"bound": "mine"}, "bound has to be one of dv, nwj, smile, infonce"),
+        ({"sides": "left"}, "sides has to be one of both, x, y"),
+        ({"gradient": "none"}, "gradient has to be one of envelope, full"),
+    ],
+)
+def test_bad_options_list_the_accepted_ones(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        InfoAtlasLoss(**arguments)
+
+
+def test_bad_samples_are_named(loss):
+    x, y = correlated(100, [0.8] * 4)
+    with pytest.raises(ValueError, match="y contains NaN"):
+        loss(x, y.clone().fill_(math.nan))
+    with pytest.raises(ValueError, match="have to agree"):
+        loss(x, y[:50])
+    with pytest.raises(TypeError, match=r"x has to be of a floating-point type.*x\.float\(\)"):
+        loss(x.long(), y)
+    with pytest.raises(TypeError, match=r"y has to be a torch\.Tensor"):
+        loss(x, y.numpy())
+
+
+def test_the_loss_can_be_copied_and_pickled(loss):
+    x, y = correlated(64, [0.8] * 4)
+    assert copy.deepcopy(loss)(x, y) == loss(x, y)

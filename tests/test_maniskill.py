@@ -1,0 +1,244 @@
+"""States, events, demonstrations and the simulator, on three tasks, with no rendering device needed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+pytest.importorskip("mani_skill")
+
+from infoatlas_rl.maniskill.collect import collect_demonstrations, convert_demonstrations, demo_path
+from infoatlas_rl.maniskill.demos import DemonstrationFileError, load_demonstrations
+from infoatlas_rl.maniskill.envs import make_env, read_state
+from infoatlas_rl.maniskill.events import detect_events, grasped, success
+from infoatlas_rl.maniskill.panda import forward_kinematics
+from infoatlas_rl.maniskill.renderless import ensure_simulator, rendering_device
+from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM, STATE_INDEX, _pose_matrix
+from infoatlas_rl.maniskill.tasks import TASKS, get_task
+
+simulator = pytest.mark.simulator
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory):
+    """A few real demonstrations of each task."""
+    root = tmp_path_factory.mktemp("demos")
+    for name, count in (("PickCube", 20), ("StackCube", 2), ("PegInsertion", 2)):
+        collect_demonstrations(get_task(name), root, count, processes=2)
+    return root
+
+
+@pytest.fixture(params=list(TASKS))
+def task(request):
+    return TASKS[request.param]
+
+
+def test_tasks_are_found_by_both_names():
+    assert get_task("PegInsertion") is get_task("PegInsertionSide-v1")
+    with pytest.raises(ValueError, match="unknown env 'OpenDrawer'; choose one of PickCube, StackCube, PegInsertion"):
+        get_task("OpenDrawer")
+
+
+def test_layout_has_exactly_hundred_numbers():
+    assert STATE_DIM == 100
+    covered = [i for part in STATE_INDEX.values() for i in range(100)[part]]
+    assert covered == list(range(100))
+    assert len({name for name, _, _ in LAYOUT}) == len(LAYOUT)
+
+
+@simulator
+def test_tasks_step_with_or_without_a_rendering_device(task):
+    env = make_env(task)
+    env.reset(seed=0)
+    for _ in range(3):
+        _, _, _, _, info = env.step(env.action_space.sample())
+    assert "success" in info
+    assert np.isfinite(read_state(env, task)).all()
+    env.close()
+
+
+@simulator
+def test_the_shim_is_on_exactly_where_there_is_no_rendering_device():
+    import sapien
+
+    assert ensure_simulator() is (rendering_device() is not None)
+    replaced = sapien.render.RenderMaterial.__module__.startswith("infoatlas_rl")
+    assert replaced is (rendering_device() is None)
+    if rendering_device() is None:
+        with pytest.raises(RuntimeError, match=r"no rendering device.*doctor"):
+            make_env(get_task("PickCube"), render=True)
+
+
+@simulator
+def test_forward_kinematics_is_the_simulators(task):
+    env = make_env(task)
+    env.reset(seed=1)
+    for _ in range(5):
+        env.step(env.action_space.sample())
+    robot = env.unwrapped.agent.robot
+    state = next(iter(env.unwrapped.get_state_dict()["articulations"].values())).numpy().astype(float)
+    frames = forward_kinematics(state[:, 13:22], _pose_matrix(state[:, :7]))
+    names = {"panda_hand_tcp": "tcp", "panda_leftfinger": "left_finger", "panda_rightfinger": "right_finger"}
+    compared = 0
+    for link in robot.links:
+        name = names.get(link.name, link.name.removeprefix("panda_"))
+        if name in frames:
+            np.testing.assert_allclose(frames[name][0, :3, 3], link.pose.p[0].numpy(), atol=2e-6)
+            compared += 1
+    assert compared == 11
+    state = read_state(env, task)
+    np.testing.assert_allclose(
+        state[STATE_INDEX["tcp_linear_velocity"]], robot.links_map["panda_hand_tcp"].linear_velocity[0], atol=5e-3
+    )
+    env.close()
+
+
+@simulator
+def test_live_and_recorded_states_agree(task, demo_root):
+    demo = load_demonstrations(demo_path(demo_root, task), task).demonstrations[0]
+    env = make_env(task, control_mode="pd_joint_pos")
+    env.reset(seed=demo.seed)
+    np.testing.assert_allclose(read_state(env, task), demo.states[0], atol=1e-6)
+    for step, action in enumerate(demo.actions, start=1):
+        env.step(action)
+        np.testing.assert_allclose(read_state(env, task), demo.states[step], atol=1e-6)
+    env.close()
+
+
+@simulator
+def test_at_most_twenty_numbers_are_constant(task, demo_root):
+    states = np.concatenate([d.states for d in load_demonstrations(demo_path(demo_root, task), task)])
+    assert states.shape[1] == 100
+    assert (states.std(axis=0) < 1e-9).sum() <= 20
+
+
+@simulator
+def test_events_are_those_of_the_simulator(task, demo_root):
+    demo = load_demonstrations(demo_path(demo_root, task), task).demonstrations[0]
+    env = make_env(task, control_mode="pd_joint_pos")
+    env.reset(seed=demo.seed)
+    base = env.unwrapped
+    held, solved = [False], [False]
+    for action in demo.actions:
+        *_, info = env.step(action)
+        moved = base.peg if task.name == "PegInsertion" else base.scene.actors[task.object]
+        held.append(bool(base.agent.is_grasping(moved)))
+        solved.append(bool(info["success"]))
+    # The simulator decides a grasp by contact forces, which are not recorded; the two may differ by a step or two.
+    assert (grasped(demo.states, task) == held).mean() > 0.95
+    assert (success(demo.states, task) == solved).all()
+    events = detect_events(demo.states, task)
+    assert list(events) == list(task.events)
+    times = [events[name] for name in task.events]
+    assert None not in times
+    assert times == sorted(times)
+    env.close()
+
+
+@simulator
+def test_a_finished_collection_is_reused_and_a_larger_one_goes_on(demo_root, tmp_path):
+    task = get_task("StackCube")
+    shutil.copytree(demo_root, tmp_path / "demos")
+    first = load_demonstrations(demo_path(tmp_path / "demos", task), task)
+    assert collect_demonstrations(task, tmp_path / "demos", 2).reused
+    calls = []
+    report = collect_demonstrations(task, tmp_path / "demos", 3, processes=1, progress=lambda *a: calls.append(a))
+    assert not report.reused
+    # The chunk with the third demonstration was finished before: no process had to work.
+    assert calls[0][0] == 3
+    assert report.attempts == report.successes + report.failures
+    again = load_demonstrations(demo_path(tmp_path / "demos", task), task)
+    np.testing.assert_array_equal(again.demonstrations[1].states, first.demonstrations[1].states)
+    assert not list((tmp_path / "demos").rglob("*tmp*"))
+
+
+@simulator
+def test_converted_demonstrations_solve_the_task_with_other_actions(demo_root):
+    task = get_task("PickCube")
+    report = convert_demonstrations(task, demo_root, 2, "pd_ee_delta_pose", processes=1)
+    converted = load_demonstrations(report.path, task)
+    assert converted.control_mode == "pd_ee_delta_pose"
+    demo = converted.demonstrations[0]
+    assert demo.actions.shape[1] == 7
+    env = make_env(task, control_mode="pd_ee_delta_pose")
+    env.reset(seed=demo.seed)
+    for action in demo.actions:
+        *_, info = env.step(action)
+    assert bool(info["success"])
+    np.testing.assert_allclose(read_state(env, task), demo.states[-1], atol=1e-6)
+    env.close()
+
+
+@simulator
+def test_files_without_our_notes_are_read_like_official_ones(demo_root, tmp_path):
+    task = get_task("PegInsertion")
+    source = demo_path(demo_root, task)
+    for suffix in (".h5", ".json"):
+        shutil.copy(source.with_suffix(suffix), tmp_path / f"official{suffix}")
+    meta = json.loads((tmp_path / "official.json").read_text())
+    meta.pop("collection")
+    for episode in meta["episodes"]:
+        episode.pop("geometry")
+    (tmp_path / "official.json").write_text(json.dumps(meta))
+    ours, theirs = load_demonstrations(source, task), load_demonstrations(tmp_path / "official.h5", task)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a.states, b.states, atol=1e-6)
+
+
+class TestBadFiles:
+    """Every fault names the file, what is wrong with it, and the command that makes a good one."""
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        states = {"actors": {"cube": 13, "goal_site": 13}, "articulations": {"panda": 31}}
+        with h5py.File(tmp_path / "demo.h5", "w") as file:
+            for kind, members in states.items():
+                for name, size in members.items():
+                    values = np.random.default_rng(0).normal(size=(5, size)).astype(np.float32)
+                    file[f"traj_0/env_states/{kind}/{name}"] = values
+            file["traj_0/actions"] = np.zeros((4, 8), np.float32)
+        meta = {"env_info": {"env_id": "PickCube-v1"}, "episodes": [{"episode_id": 0, "episode_seed": 3, "success": True}]}
+        (tmp_path / "demo.json").write_text(json.dumps(meta))
+        return tmp_path / "demo.h5"
+
+    def refused(self, path, message, task="PickCube", **options):
+        with pytest.raises(DemonstrationFileError, match=message) as error:
+            load_demonstrations(path, get_task(task), **options)
+        assert "python tasks/collect_demos.py env=" in str(error.value)
+        assert path.stem in str(error.value)
+
+    def test_the_file_itself_is_good(self, path):
+        assert load_demonstrations(path, get_task("PickCube")).demonstrations[0].states.shape == (5, 100)
+
+    def test_missing(self, path):
+        path.unlink()
+        self.refused(path, "no such file")
+
+    def test_missing_json(self, path):
+        path.with_suffix(".json").unlink()
+        self.refused(path, "demo.json: no such file")
+
+    def test_truncated(self, path):
+        path.write_bytes(path.read_bytes()[:2000])
+        self.refused(path, "truncated or not a ManiSkill")
+
+    def test_foreign_json(self, path):
+        path.with_suffix(".json").write_text("[1, 2")
+        self.refused(path, "not valid JSON")
+        path.with_suffix(".json").write_text("{}")
+        self.refused(path, "no list of episodes")
+
+    def test_another_task(self, path):
+        self.refused(path, "recorded in PickCube-v1, but env=StackCube needs StackCube-v1", task="StackCube")
+
+    def test_without_states(self, path):
+        with h5py.File(path, "a") as file:
+            del file["traj_0/env_states"]
+        self.refused(path, "traj_0 has no env_states")
+
+    def test_too_few(self, path):
+        self.refused(path, "1 successful demonstrations, 5 are needed", count=5)

@@ -1,0 +1,159 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from infoatlas_rl import InfoAtlas, InfoAtlasConfig, estimate_mi
+from infoatlas_rl.estimate import OutsideTrainingRangeWarning
+from tests.conftest import correlated
+
+RHO = [0.8, 0.5]
+TRUTH = -0.5 * sum(math.log(1 - r * r) for r in RHO)
+
+
+def test_estimate_of_a_gaussian_is_close_to_the_truth(model):
+    # The released weights are within 0.03 nats at n = 4000 on this problem; 0.06 leaves room for retraining.
+    x, y = correlated(4000, RHO)
+    assert abs(model.estimate(x, y).mi - TRUTH) < 0.06
+
+
+def test_estimate_does_not_change_under_monotone_maps(model):
+    x, y = correlated(300, RHO)
+    mapped = model.estimate(x.exp(), y**3)
+    assert mapped.mi == pytest.approx(model.estimate(x, y).mi, abs=1e-6)
+
+
+def test_estimate_hardly_changes_under_invertible_linear_maps(model, rng):
+    # Exact for the canonical stage; the copula stage sees other coordinates, which for Gaussian data differ by noise only.
+    x, y = correlated(3000, RHO)
+    mixed = model.estimate(x @ torch.randn(2, 2, generator=rng), y @ torch.randn(2, 2, generator=rng))
+    assert mixed.mi == pytest.approx(model.estimate(x, y).mi, abs=0.03)
+
+
+def test_estimate_hardly_changes_under_permutation_of_the_samples(model, rng):
+    # Only the choice of product samples depends on the order.
+    x, y = correlated(2000, RHO)
+    order = torch.randperm(2000, generator=rng)
+    assert model.estimate(x[order], y[order]).mi == pytest.approx(model.estimate(x, y).mi, abs=0.02)
+
+
+def test_estimate_does_not_change_under_zero_padding(model):
+    x, y = correlated(300, RHO)
+    padded = model.estimate(torch.nn.functional.pad(x, (0, 4)), torch.nn.functional.pad(y, (0, 1)))
+    assert padded.mi == pytest.approx(model.estimate(x, y).mi, abs=1e-4)
+
+
+def test_independent_data_give_almost_nothing(model):
+    x, y = correlated(2000, [0.0, 0.0])
+    assert model.estimate(x, y).mi < 0.05
+
+
+def test_estimate_grows_with_the_dependence(model):
+    values = [model.estimate(*correlated(500, [r, r])).mi for r in (0.0, 0.3, 0.6, 0.9)]
+    assert values == sorted(values)
+
+
+def test_cross_fitted_bound_is_below_the_truth_on_average(model):
+    x, y = correlated(400, RHO, batch=20)
+    # Twenty data sets: the standard error of the mean is about 0.02.
+    assert model.estimate(x, y, cross_fit=True).bound.mean() < TRUTH + 0.02
+
+
+def test_batches_are_the_same_as_single_data_sets(model):
+    x, y = correlated(150, RHO, batch=3)
+    together = model.estimate(x, y).mi
+    one_by_one = [model.estimate(a, b).mi for a, b in zip(x, y, strict=True)]
+    np.testing.assert_allclose(together, one_by_one, atol=1e-4)
+
+
+def test_arrays_tensors_and_single_variables_are_read(model):
+    x, y = correlated(200, [0.7])
+    values = [
+        model.estimate(x, y).mi,
+        model.estimate(x.numpy(), y.numpy()).mi,
+        model.estimate(x[:, 0].double().numpy(), y[:, 0].tolist()).mi,
+    ]
+    assert values == pytest.approx([values[0]] * 3, abs=1e-4)  # double against single precision
+
+
+def test_slices_make_high_dimensions_possible(model):
+    x, y = correlated(300, [0.9] * 30)
+    assert model.estimate(x, y, slices=5, k=3).mi > model.estimate(x, y.roll(1, 0), slices=5, k=3).mi + 0.05
+    with pytest.raises(ValueError, match=r"x has 30 dimensions.*slices=25"):
+        model.estimate(x, y)
+
+
+def test_permutation_test_separates_dependence_from_independence(model):
+    dependent = model.estimate(*correlated(200, [0.6]), permutations=19)
+    independent = model.estimate(*correlated(200, [0.0], seed=4), permutations=19)
+    assert dependent.p_value == pytest.approx(0.05)
+    assert independent.p_value > 0.05
+
+
+def test_units_are_stated():
+    x, y = correlated(200, [0.8])
+    nats, bits = estimate_mi(x, y), estimate_mi(x, y, units="bits")
+    assert bits.mi == pytest.approx(nats.mi / math.log(2))
+    assert "nats" in str(nats)
+    assert "bits" in str(bits)
+    with pytest.raises(ValueError, match="nats or bits"):
+        estimate_mi(x, y, units="bans")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.randn(50, 2), torch.randn(49, 2), r"x has shape \(50, 2\) and y has shape \(49, 2\)"),
+        (torch.randn(10, 2), torch.randn(10, 2), "n = 10 samples; at least 16"),
+        (torch.full((50, 2), math.nan), torch.randn(50, 2), "x contains NaN or infinity"),
+        (torch.randn(50, 2), torch.full((50, 1), math.inf), "y contains NaN or infinity"),
+        (torch.randn(50, 0), torch.randn(50, 2), "x has shape .* is empty"),
+        (torch.randn(2, 2, 50, 2), torch.randn(50, 2), r"accepted are \(n, d\)"),
+    ],
+)
+def test_bad_samples_are_named(model, x, y, message):
+    with pytest.raises(ValueError, match=message):
+        model.estimate(x, y)
+
+
+def test_words_are_not_samples(model):
+    with pytest.raises(TypeError, match="y cannot be read as an array of numbers"):
+        model.estimate(np.zeros((50, 1)), ["a"] * 50)
+
+
+def test_estimates_outside_the_training_range_warn(model):
+    with pytest.warns(OutsideTrainingRangeWarning, match="n = 20"):
+        model.estimate(*correlated(20, [0.5]))
+    x, y = correlated(500, [0.5])
+    with pytest.warns(OutsideTrainingRangeWarning, match="column of y has"):
+        model.estimate(x, y.round())
+
+
+def test_constant_columns_and_ties_are_finite(model):
+    x, y = correlated(100, [0.5, 0.5])
+    x[:, 1] = 3
+    assert math.isfinite(model.estimate(x, y).mi)
+    assert model.estimate(torch.ones(100, 2), y).mi == pytest.approx(0, abs=0.02)
+
+
+def test_every_parameter_gets_a_gradient(tiny):
+    from infoatlas_rl.atlas import AtlasConfig, sample_problems
+    from infoatlas_rl.pretraining import regret
+
+    torch.manual_seed(0)
+    network = InfoAtlas(tiny).train()
+    with torch.no_grad():
+        for parameter in network.parameters():  # away from the zeros that some layers start with
+            parameter += 0.01 * torch.randn_like(parameter)
+    problem = sample_problems(4, 100, 3, 2, AtlasConfig(query=64), torch.Generator().manual_seed(1))
+    regret(network, problem, autocast=False).loss().backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
+    assert without == []
+
+
+def test_sizes_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="variates has to be positive"):
+        InfoAtlasConfig(variates=0)
+    with pytest.raises(ValueError, match="newton_steps"):
+        InfoAtlasConfig(newton_steps=1)

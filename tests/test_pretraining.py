@@ -1,0 +1,90 @@
+import math
+
+import pytest
+import torch
+
+from infoatlas_rl.atlas import AtlasConfig, Problem
+from infoatlas_rl.model import InfoAtlas
+from infoatlas_rl.pretraining import PretrainConfig, Pretrainer, _low_variance_dv, regret
+
+ATLAS = AtlasConfig(max_dim=3, max_samples=120, query=64, max_components=4)
+
+
+def trainer(tiny, **options) -> Pretrainer:
+    config = PretrainConfig(**{"steps": 6, "warmup": 2, "pairs_per_step": 1500, "validation_problems": 2, **options})
+    return Pretrainer(tiny, ATLAS, config)
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tiny, tmp_path):
+    whole = trainer(tiny)
+    losses = [figures["loss"] for figures in whole.run()]
+
+    interrupted = trainer(tiny)
+    stream = interrupted.run()
+    first = [next(stream)["loss"] for _ in range(3)]
+    interrupted.save(tmp_path / "checkpoint.pt")
+    resumed = trainer(tiny)
+    resumed.load(tmp_path / "checkpoint.pt")
+    rest = [figures["loss"] for figures in resumed.run()]
+
+    assert first + rest == pytest.approx(losses, rel=1e-4)
+    for name, value in whole.average.items():
+        torch.testing.assert_close(resumed.average[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_training_lowers_the_regret(tiny):
+    run = trainer(tiny, steps=60, learning_rate=5e-3)
+    losses = [figures["loss"] for figures in run.run()]
+    # The stream is random; means of twenty steps differ by several standard errors.
+    assert sum(losses[-20:]) < sum(losses[:20])
+    assert run.skipped == 0
+
+
+def test_a_step_with_a_non_finite_loss_is_skipped_and_counted(tiny, monkeypatch):
+    run = trainer(tiny)
+    problem = run.problem(0)
+    broken = problem._replace(joint_log_ratio=torch.full_like(problem.joint_log_ratio, math.nan))
+    monkeypatch.setattr(run, "problem", lambda step: broken)
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    figures = run.train_step()
+    assert figures["skipped"] == 1
+    for name, value in run.model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tiny, tmp_path):
+    trainer(tiny).save(tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"'steps': 6.*'steps': 9"):
+        trainer(tiny, steps=9).load(tmp_path / "checkpoint.pt")
+
+
+def test_low_variance_bound_of_the_true_critic_is_the_mutual_information(rng):
+    rho = 0.9
+    truth = -0.5 * math.log(1 - rho**2)
+    x, e = torch.randn(2, 1, 20_000, generator=rng, dtype=torch.float64)
+    y = rho * x + (1 - rho**2) ** 0.5 * e
+
+    def s(a, b):
+        return truth + (rho * a * b - rho**2 * (a**2 + b**2) / 2) / (1 - rho**2)
+
+    joint, product = s(x, y), s(x, y.roll(1, dims=-1))
+    empty = torch.empty(0)
+    problem = Problem(empty, empty, empty, empty, joint, product)
+    # Standard error of the joint term: 0.006.
+    assert abs(_low_variance_dv(joint, product, problem) - truth) < 0.025
+    assert _low_variance_dv(joint + 0.3 * joint.sin(), product, problem) < truth + 0.3
+
+
+def test_regret_of_the_gaussian_base_is_small_for_gaussian_problems(model, rng):
+    from infoatlas_rl.atlas import _spectrum
+
+    network = InfoAtlas(model.config)
+    network.load_state_dict(model.state_dict())
+    network.eval()
+    g = torch.Generator().manual_seed(3)
+    x, y, ratio = _spectrum(2500, 2, 2, g)
+    q = torch.arange(2000, 2500)
+    problem = Problem(*(t[None] for t in (x[:2000], y[:2000], x[q], y[q])), ratio(q, q)[None], ratio(q, q.roll(1))[None])
+    result = regret(network, problem, autocast=False)
+    assert abs(float(result.critic)) < 0.2
+    assert float(result.critic) < float(result.base) + 0.1

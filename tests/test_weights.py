@@ -1,0 +1,73 @@
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from infoatlas_rl import InfoAtlas, WeightsError
+from infoatlas_rl import weights as weights_module
+from infoatlas_rl.weights import pretrained_folder, read_weights, released, weights_hash, write_weights
+from tests.conftest import correlated
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A private copy of the released weights."""
+    shutil.copytree(pretrained_folder(), tmp_path / "pretrained")
+    monkeypatch.setattr(weights_module, "pretrained_folder", lambda: tmp_path / "pretrained")
+    return tmp_path / "pretrained"
+
+
+def test_released_weights_are_small_and_load_frozen(model):
+    for name, entry in released().items():
+        assert (pretrained_folder() / entry["file"]).stat().st_size < 30 * 2**20
+        assert weights_hash(name) == entry["sha256"]
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_saved_and_loaded_models_agree(tiny, tmp_path):
+    torch.manual_seed(0)
+    model = InfoAtlas(tiny).eval()
+    path = tmp_path / "tiny.safetensors"
+    write_weights(path, model, {"steps": 3})
+    again, record = read_weights(path)
+    assert record == {"steps": 3}
+    assert again.config == tiny
+    x, y = correlated(60, [0.5])
+    assert InfoAtlas.from_pretrained(str(path)).estimate(x, y).mi == pytest.approx(model.estimate(x, y).mi)
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
+def test_damaged_weights_are_refused_with_both_hashes(folder):
+    path = folder / released()["base"]["file"]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"sha256 is [0-9a-f]{64}, the manifest says [0-9a-f]{64}"):
+        InfoAtlas.from_pretrained()
+
+
+def test_missing_weights_are_an_error_and_never_random(folder):
+    (folder / released()["base"]["file"]).unlink()
+    with pytest.raises(WeightsError, match=r"is missing.*reinstall"):
+        InfoAtlas.from_pretrained()
+    with pytest.raises(WeightsError, match="no released weights 'huge'; there are base"):
+        InfoAtlas.from_pretrained("huge")
+
+
+def test_weights_of_another_architecture_are_refused(tiny, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    write_weights(path, InfoAtlas(tiny), {})
+    tensors = load_file(path)
+    header = {"format": "infoatlas-1", "config": json.dumps({"pair_width": 24}), "record": "{}"}
+    save_file(tensors, path, metadata=header)
+    with pytest.raises(WeightsError, match="do not match"):
+        InfoAtlas.from_pretrained(str(path))
+    save_file(tensors, path, metadata={"format": "other"})
+    with pytest.raises(WeightsError, match="format 'other'"):
+        InfoAtlas.from_pretrained(str(path))
+    path.write_bytes(b"not weights")
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        InfoAtlas.from_pretrained(str(path))
