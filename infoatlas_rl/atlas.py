@@ -16,11 +16,17 @@ Families of dependence:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+LogRatio = Callable[[Tensor, Tensor], Tensor]
+"""Indices i, j to the log density ratio of the pairs (x_i, y_j)."""
+
+Sampled = tuple[Tensor, Tensor, LogRatio]
 
 
 class Problem(NamedTuple):
@@ -28,7 +34,7 @@ class Problem(NamedTuple):
 
     x: Tensor  # (b, n, dx), context
     y: Tensor  # (b, n, dy)
-    query_x: Tensor  # (b, q, dx): the first half joint samples with query_y, all q used crosswise for the product
+    query_x: Tensor  # (b, q, dx)
     query_y: Tensor  # (b, q, dy)
     joint_log_ratio: Tensor  # (b, q): s at (query_x[i], query_y[i])
     product_log_ratio: Tensor  # (b, q): s at (query_x[i], query_y[i - 1])
@@ -86,7 +92,7 @@ def _sample_problem(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Gene
 # --- dependence -------------------------------------------------------------------------------------------------------
 
 
-def _mixture(total: int, dx: int, dy: int, max_components: int, g: torch.Generator):
+def _mixture(total: int, dx: int, dy: int, max_components: int, g: torch.Generator) -> Sampled:
     """Mixture of Gaussian or Student-t components (Algorithm 1)."""
     d = dx + dy
     u = _uniform(g)
@@ -112,7 +118,7 @@ def _mixture(total: int, dx: int, dy: int, max_components: int, g: torch.Generat
     return _sample_mixture(total, dx, weights, means, covariance, dof, g)
 
 
-def _spectrum(total: int, dx: int, dy: int, g: torch.Generator):
+def _spectrum(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
     """One Gaussian or Student-t component with a random spectrum of canonical correlations."""
     r = min(dx, dy)
     active = 1 + int(r * _uniform(g))
@@ -122,11 +128,16 @@ def _spectrum(total: int, dx: int, dy: int, g: torch.Generator):
     index = torch.arange(r)
     covariance[index, dx + index] = covariance[dx + index, index] = rho
     dof = torch.full((1,), math.inf if _uniform(g) < 0.5 else 2 + 28 * _uniform(g) ** 2)
-    sample = _sample_mixture(total, dx, torch.ones(1), torch.zeros(1, dx + dy), covariance.unsqueeze(0), dof, g)
-    return sample
+    return _sample_mixture(total, dx, torch.ones(1), torch.zeros(1, dx + dy), covariance.unsqueeze(0), dof, g)
 
 
-def _sample_mixture(total, dx, weights, means, covariance, dof, g):
+def _sample_mixture(
+    total: int, dx: int, weights: Tensor, means: Tensor, covariance: Tensor, dof: Tensor, g: torch.Generator
+) -> Sampled:
+    """Sample a mixture of K components, ``means (k, d)``, ``covariance (k, d, d)``; ``dof (k,)`` is infinite for Gaussians.
+
+    The marginals of a multivariate Student-t are Student-t with the blocks of its dispersion, so all densities are exact.
+    """
     d = means.shape[-1]
     covariance = covariance.double() + 1e-6 * torch.eye(d, dtype=torch.float64)
     chol = torch.linalg.cholesky(covariance)
@@ -181,7 +192,7 @@ def _low_rank_correlation(k: int, d: int, g: torch.Generator) -> Tensor:
     return covariance * scale.unsqueeze(-1) * scale.unsqueeze(-2)
 
 
-def _checkerboard(total: int, dx: int, dy: int, g: torch.Generator):
+def _checkerboard(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
     """Independent pairs of coordinates, some of them with a piecewise constant joint density."""
     r = min(dx, dy)
     active = 1 + int(min(r, 4) * _uniform(g))

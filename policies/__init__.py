@@ -1,0 +1,1 @@
+"""Policies conditioned on key states, and their adapters for stable-baselines3."""

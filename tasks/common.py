@@ -129,9 +129,10 @@ def _check_overrides(config_name: str, arguments: list[str]) -> None:
     groups = {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in CONFIGS.iterdir() if folder.is_dir()}
     text = (CONFIGS / f"{config_name}.yaml").read_text()
     mandatory = {name for name in groups if f"- {name}: ???" in text}
-    for name in mandatory - {key for key, _ in overrides}:
-        if not any(a in ("--help", "-h", "--hydra-help", "--info", "--cfg") for a in arguments):
+    for name in sorted(mandatory - {key for key, _ in overrides}):
+        if not {"--help", "-h", "--cfg", "-c", "--info", "-i"} & set(arguments):
             sys.exit(f"error: say which {name}: {name}={'|'.join(groups[name])}")
+        sys.argv.append(f"{name}={groups[name][0]}")  # for show
     for key, value in overrides:
         if key in groups and value not in groups[key] and "," not in value:
             sys.exit(f"error: unknown {key} {value!r}; accepted: {', '.join(groups[key])}")

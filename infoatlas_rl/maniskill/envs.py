@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from infoatlas_rl.maniskill.renderless import ensure_simulator
@@ -50,7 +51,7 @@ def make_env(
         control_mode=control_mode,
         reward_mode=reward_mode,
         sim_backend="physx_cpu",
-        render_backend="cpu" if render else "none",
+        render_backend=("gpu" if torch.cuda.is_available() else "cpu") if render else "none",
         render_mode="rgb_array" if render else None,
         max_episode_steps=task.horizon,
         **kwargs,
