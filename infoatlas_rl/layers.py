@@ -31,7 +31,8 @@ class SideNetwork(nn.Module):
 class PairNetwork(nn.Module):
     """Features of pairs from the embeddings of their sides, ``(b, N, width)`` twice, to ``(b, N, m)`` in (-1, 1).
 
-    ``modulation: (b, 2, 2, width)`` holds a scale and a shift for each of the two hidden layers.
+    ``modulation: (b, 2, 2, width)`` holds a scale and a shift for each of the two hidden layers. They are folded into
+    what comes before the pairs are formed and into the weights: there are far more pairs than samples.
     """
 
     def __init__(self, width: int, features: int) -> None:
@@ -39,8 +40,16 @@ class PairNetwork(nn.Module):
         self.hidden = nn.Linear(width, width)
         self.out = nn.Linear(width, features)
 
+    def modulate(self, a: Tensor, b: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
+        """First modulation, applied to the embeddings of the samples: ``(a + b) scale + shift = a' + b'``."""
+        scale, shift = modulation[:, :, 0].unsqueeze(-2).unbind(1)
+        return a * (1 + scale), b * (1 + scale) + shift
+
     def forward(self, a: Tensor, b: Tensor, modulation: Tensor) -> Tensor:
-        scale, shift = modulation.unsqueeze(-2).unbind(1)  # (b, layers, 1, width)
-        h = F.silu((a + b) * (1 + scale[:, 0]) + shift[:, 0])
-        h = h + F.silu(self.hidden(h) * (1 + scale[:, 1]) + shift[:, 1])
+        """Pairs of modulated embeddings to features."""
+        scale, shift = modulation[:, :, 1].unbind(1)
+        weight = self.hidden.weight.mT * (1 + scale).unsqueeze(-2)
+        bias = self.hidden.bias * (1 + scale) + shift
+        h = F.silu(a + b)
+        h = h + F.silu(torch.baddbmm(bias.unsqueeze(-2), h, weight.to(h.dtype)))
         return torch.tanh(self.out(h))

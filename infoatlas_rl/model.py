@@ -45,7 +45,7 @@ class InfoAtlasConfig:
     product_pairs: int = 20_000
     """Product samples aimed at: n times as many cyclic shifts as fit, at least ``min_shifts``, at most ``max_shifts``."""
     min_shifts: int = 3
-    max_shifts: int = 8
+    max_shifts: int = 4
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -62,10 +62,10 @@ class Side(NamedTuple):
 
     coordinates: Tensor  # (b, n, D), linear canonical coordinates
     variates: Tensor  # (b, n, r), nonlinear canonical variates
-    embedding: Tensor  # (b, n, width)
+    embedding: Tensor  # (b, n, width), modulated
 
     def at(self, index: Tensor) -> Side:
-        return Side(*(t[:, index] for t in self))
+        return Side(*(t.index_select(1, index) for t in self))
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Critic:
         """New samples ``(b, q, dx), (b, q, dy)`` as the critic sees them; not differentiable with respect to them."""
         z_x, z_y = self.scores[0].scores(x), self.scores[1].scores(y)
         features = self.model.encoder.standardised(self.maps, z_x.float(), z_y.float())
-        return self.model.sides(self.maps, z_x.float(), z_y.float(), features)
+        return self.model.sides(self.maps, self.parameters, z_x.float(), z_y.float(), features)
 
     def values(self, side_x: Side, side_y: Side) -> tuple[Tensor, Tensor]:
         """Values of the critic and of its Gaussian base at pairs, ``(b, q)`` each."""
@@ -177,7 +177,7 @@ class InfoAtlas(nn.Module):
         maps, features = self.encoder.fit(z_x, z_y, differentiable=through_parameters)
         with torch.set_grad_enabled(through_parameters):
             parameters = self.hypernetwork(maps.summary, x.shape[1])
-        side_x, side_y = self.sides(maps, z_x, z_y, features)
+        side_x, side_y = self.sides(maps, parameters, z_x, z_y, features)
         i, j = self.product_index(x.shape[1], x.device)
         joint, base_joint = self.pair_features(side_x, side_y, maps, parameters)
         product, base_product = self.pair_features(side_x.at(i), side_y.at(j), maps, parameters)
@@ -198,7 +198,9 @@ class InfoAtlas(nn.Module):
             base_product=base_product,
         )
 
-    def sides(self, maps: Maps, z_x: Tensor, z_y: Tensor, features: tuple[Tensor, Tensor]) -> tuple[Side, Side]:
+    def sides(
+        self, maps: Maps, parameters: CriticParameters, z_x: Tensor, z_y: Tensor, features: tuple[Tensor, Tensor]
+    ) -> tuple[Side, Side]:
         """Both sides as the critic sees them, from normal scores and the standardised features of the encoder."""
         f, g = features
         if self.training:
@@ -206,10 +208,10 @@ class InfoAtlas(nn.Module):
             f, g = f.detach(), g.detach()
         u, v = self.encoder.pad(maps.linear.x(z_x)), self.encoder.pad(maps.linear.y(z_y))
         p, q = f @ maps.nonlinear.map_x, g @ maps.nonlinear.map_y
-        return (
-            Side(u, p, self.embedding(torch.cat([u, p], dim=-1), maps.summary)),
-            Side(v, q, self.embedding(torch.cat([v, q], dim=-1), maps.summary)),
-        )
+        a = self.embedding(torch.cat([u, p], dim=-1), maps.summary)
+        b = self.embedding(torch.cat([v, q], dim=-1), maps.summary)
+        a, b = self.pair.modulate(a, b, parameters.modulation)
+        return Side(u, p, a), Side(v, q, b)
 
     def pair_features(self, x: Side, y: Side, maps: Maps, parameters: CriticParameters) -> tuple[Tensor, Tensor]:
         """Features ``(b, N, m)`` and Gaussian base ``(b, N)`` of pairs: a constant, the terms of a Gaussian log ratio
