@@ -55,8 +55,9 @@ def linear_canonical(z_x: Tensor, z_y: Tensor, ridge: float) -> LinearCanonical:
         for side in (x, y)
     )
     u, rho, v_t = torch.linalg.svd(_whiten_cross(x.mT @ y / n, chol_x, chol_y))
+    u, v = _fix_signs(u, v_t.mT)
     map_x = torch.linalg.solve_triangular(chol_x.mT, u, upper=True)
-    map_y = torch.linalg.solve_triangular(chol_y.mT, v_t.mT, upper=True)
+    map_y = torch.linalg.solve_triangular(chol_y.mT, v, upper=True)
     return LinearCanonical(*(t.float() for t in (mean_x, mean_y, map_x, map_y, rho.clamp(max=1.0))))
 
 
@@ -201,4 +202,17 @@ def _leading_singular(matrix: Tensor, count: int, *, extra: int = 4, iterations:
         basis = matrix @ (matrix.mT @ torch.linalg.qr(basis).Q)
     basis = torch.linalg.qr(basis).Q
     u, s, v_t = torch.linalg.svd(basis.mT @ matrix, full_matrices=False)
-    return basis @ u[..., :count], s[..., :count], v_t[..., :count, :].mT
+    left, right = _fix_signs(basis @ u[..., :count], v_t[..., :count, :].mT)
+    return left, s[..., :count], right
+
+
+def _fix_signs(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular vectors are known up to a sign per pair: make the largest entry of each left one positive, so that
+    rounding does not decide. Unpaired columns follow their own largest entry."""
+    paired = min(left.shape[-1], right.shape[-1])
+    sign_left, sign_right = (
+        side.gather(-2, side.abs().argmax(dim=-2, keepdim=True)).sign() + (side.abs().amax(dim=-2, keepdim=True) == 0)
+        for side in (left, right)
+    )
+    sign_right = torch.cat([sign_left[..., :paired], sign_right[..., paired:]], dim=-1)
+    return left * sign_left, right * sign_right

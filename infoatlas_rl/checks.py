@@ -8,6 +8,14 @@ from torch import Tensor
 from infoatlas_rl.model import MIN_SAMPLES
 
 
+def check_slices(slices: int, k: int, max_dim: int) -> None:
+    """Raise a ``ValueError`` for numbers of slices and slice dimensions that are not possible."""
+    if slices < 1:
+        raise ValueError(f"slices has to be at least 1, or None for no slicing, not {slices}")
+    if not 1 <= k <= max_dim:
+        raise ValueError(f"k has to be 1 to {max_dim}, not {k}")
+
+
 def check_samples(x: Tensor, y: Tensor, max_dim: int | None) -> tuple[Tensor, Tensor, bool]:
     """Bring paired samples to ``(b, n, d)``; returns them and whether they came as a batch.
 

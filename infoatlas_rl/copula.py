@@ -59,7 +59,7 @@ class NormalScores:
         return self._normal_quantile((low + high) / 2)
 
     def _slopes(self, scores: Tensor) -> Tensor:
-        """dz/dx at each sample ``(b, d, n)``, in sample order, over a window of about n^0.8 order statistics."""
+        """dz/dx at each sample ``(b, d, n)``, in sample order, over a window of about n^0.8 / 2 order statistics."""
         values = self.order.values
         half = max(1, round(0.5 * self.n**0.8 / 2))
         index = torch.arange(self.n, device=values.device)

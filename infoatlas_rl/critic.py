@@ -48,7 +48,7 @@ def solve_last_layer(
 
     All but the last Newton step run without gradients, and the Hessian is held fixed: differentiating one Newton step
     through its residual alone is implicit differentiation at the fixed point. Of all iterates the one with the best
-    penalised bound is kept, so that an overshooting step cannot do harm.
+    penalised bound is returned, so that an overshooting step cannot do harm.
 
     Args:
         joint, product: features of joint samples ``(b, n, m)`` and of product samples ``(b, N, m)``.
@@ -83,7 +83,10 @@ def solve_last_layer(
             score = penalised_bound(w, t_product)
             best = torch.where((score > best_score).unsqueeze(-1), w, best)
             best_score = torch.maximum(score, best_score)
-    return best - torch.cholesky_solve(residual(best, tilted(best)).unsqueeze(-1), factor).squeeze(-1)
+    last = best - torch.cholesky_solve(residual(best, tilted(best)).unsqueeze(-1), factor).squeeze(-1)
+    with torch.no_grad():
+        improved = penalised_bound(last, tilted(last)) >= best_score
+    return torch.where(improved.unsqueeze(-1), last, best)
 
 
 def _covariance(features: Tensor, weights: Tensor) -> Tensor:

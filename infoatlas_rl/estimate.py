@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from infoatlas_rl.bounds import BOUNDS
-from infoatlas_rl.checks import check_samples
+from infoatlas_rl.checks import MIN_SAMPLES, check_samples, check_slices
 from infoatlas_rl.slicing import project, random_orthonormal
 from infoatlas_rl.weights import load_pretrained
 
@@ -31,9 +32,10 @@ class Estimate:
     """Mutual information of one data set (floats) or of a batch (arrays ``(b,)``)."""
 
     mi: Any
-    """Best point estimate; never negative."""
+    """Best point estimate: the bound, not below 0."""
     bound: Any
-    """The variational bound (Donsker-Varadhan by default) of the critic on the data it was written for."""
+    """The variational bound (Donsker-Varadhan by default) of the critic on the data it was written for, which can
+    exceed the true MI where n is small for the dimension; cross-fitted it does not, in expectation."""
     interval: Any
     """90 % interval ``(low, high)``, or None where the weights have no calibrated head."""
     p_value: Any
@@ -94,9 +96,15 @@ def estimate(
     """What :meth:`InfoAtlas.estimate` does."""
     if bound not in BOUNDS:
         raise ValueError(f"bound has to be one of {', '.join(BOUNDS)}, not {bound!r}")
+    if slices is not None:
+        check_slices(slices, k, model.config.max_dim)
+    if permutations < 0:
+        raise ValueError(f"permutations has to be 0 or more, not {permutations}")
     device = next(model.parameters()).device
     x, y = (_to_tensor(name, samples, device) for name, samples in (("x", x), ("y", y)))
     x, y, batched = check_samples(x, y, None if slices is not None else model.config.max_dim)
+    if cross_fit and x.shape[1] < 2 * MIN_SAMPLES:
+        raise ValueError(f"x and y have n = {x.shape[1]} samples; cross_fit needs at least {2 * MIN_SAMPLES}")
     _warn_outside_range(x, y)
     n, dims = x.shape[1], (x.shape[2], y.shape[2])
     generator = torch.Generator().manual_seed(seed)
@@ -127,24 +135,30 @@ def estimate(
 
 
 def _in_sample(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> Tensor:
-    # One data set at a time where they are large: the product samples of a batch would fill the memory.
-    most = max(1, 200_000 // x.shape[1])
-    critics = (model(a, b) for a, b in zip(x.split(most), y.split(most), strict=True))
+    critics = (model(a, b) for a, b in _chunks(x, y))
     return torch.cat([BOUNDS[bound](critic.joint, critic.product) for critic in critics])
 
 
 def _cross_fitted(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> Tensor:
     """The critic of one half evaluated on the other, both ways: in expectation never above the true MI."""
     half = x.shape[1] // 2
-    total = torch.zeros(len(x), device=x.device)
-    for fit, held in ((slice(0, half), slice(half, None)), (slice(half, None), slice(0, half))):
+    first, second = slice(0, half), slice(half, None)
+
+    def held_out(x: Tensor, y: Tensor, fit: slice, held: slice) -> Tensor:
         critic = model(x[:, fit], y[:, fit])
         side_x, side_y = critic.sides(x[:, held], y[:, held])
         i, j = model.product_index(side_x.coordinates.shape[1], x.device)
         joint, _ = critic.values(side_x, side_y)
         product, _ = critic.values(side_x.at(i), side_y.at(j))
-        total = total + BOUNDS[bound](joint, product) / 2
-    return total
+        return BOUNDS[bound](joint, product)
+
+    return torch.cat([(held_out(a, b, first, second) + held_out(a, b, second, first)) / 2 for a, b in _chunks(x, y)])
+
+
+def _chunks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Fewer data sets at a time where they are large: the product samples of a batch would fill the memory."""
+    most = max(1, 200_000 // x.shape[1])
+    return zip(x.split(most), y.split(most), strict=True)
 
 
 def _to_tensor(name: str, samples: Any, device: torch.device) -> Tensor:
@@ -153,23 +167,24 @@ def _to_tensor(name: str, samples: Any, device: torch.device) -> Tensor:
             samples = torch.from_numpy(np.asarray(samples, dtype=np.float64))
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} cannot be read as an array of numbers: {error}") from error
-    if not samples.is_floating_point():
+    if samples.dtype in (torch.float16, torch.bfloat16):
+        samples = samples.float()
+    elif not samples.is_floating_point():
         samples = samples.double()
     return (samples.unsqueeze(-1) if samples.ndim == 1 else samples).to(device)
 
 
 def _warn_outside_range(x: Tensor, y: Tensor) -> None:
     n = x.shape[1]
-    if n < 64:
-        warnings.warn(
-            f"n = {n} is below the 64 samples that the network was trained from", OutsideTrainingRangeWarning, stacklevel=4
-        )
+    if not 64 <= n <= 5000:
+        _warn(f"n = {n} is outside the 64 to 5000 samples that the network was trained on")
     for name, samples in (("x", x), ("y", y)):
-        ordered = samples.sort(dim=1).values
-        ties = (ordered.diff(dim=1) == 0).double().mean(1).max()
-        if ties > 0.5 and ties < 1:
-            warnings.warn(
-                f"a column of {name} has {float(ties):.0%} ties; the network saw discrete data with few values only in part",
-                OutsideTrainingRangeWarning,
-                stacklevel=4,
-            )
+        ties = (samples.sort(dim=1).values.diff(dim=1) == 0).double().mean(1)
+        ties = float(torch.where(ties < 1, ties, 0.0).max())  # constant columns are harmless
+        if ties > 0.5:
+            _warn(f"a column of {name} has {ties:.0%} ties; the network saw discrete data with few values only in part")
+
+
+def _warn(message: str) -> None:
+    # Up through this module, torch's decorator and InfoAtlas.estimate, to the line of the caller.
+    warnings.warn(message, OutsideTrainingRangeWarning, stacklevel=6)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -9,12 +11,15 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from infoatlas_rl.bounds import BOUNDS
-from infoatlas_rl.checks import check_samples
+from infoatlas_rl.checks import check_samples, check_slices
 from infoatlas_rl.model import InfoAtlas
 from infoatlas_rl.slicing import project, random_orthonormal
-from infoatlas_rl.weights import load_pretrained
+from infoatlas_rl.weights import fingerprint, load_pretrained
 
 Gradient = Literal["envelope", "full"]
+
+SHIFTS = 4
+"""Product samples per joint sample: for the small batches of a loss more of them cost time and gain nothing."""
 
 
 class InfoAtlasLoss(nn.Module):
@@ -36,9 +41,10 @@ class InfoAtlasLoss(nn.Module):
         sides: ``"both"`` projects x and y (Eq. 9), ``"x"`` projects x only, ``"y"`` projects y only.
         resample: draw new slices in every call while training (unbiased stochastic objective); False keeps the first
             ones, which makes the objective deterministic. In evaluation mode slices are always kept.
-        bound: ``"dv"``, ``"nwj"``, ``"smile"`` or ``"infonce"``, evaluated with the same critic.
+        bound: ``"dv"``, ``"nwj"``, ``"smile"`` or ``"infonce"``, evaluated with the same critic; InfoNCE has four
+            negatives per sample here, so at most log 5 = 1.6 nats.
         gradient: ``"envelope"`` differentiates through the critic's arguments only (cheap, and exact at the optimum of
-            the bound); ``"full"`` also through the parameters that the network wrote.
+            the bound); ``"full"`` also through the solve of its last layer.
         seed: of the slices.
         weights: name of released weights or a path, see :meth:`InfoAtlas.from_pretrained`; or a loaded model.
     """
@@ -53,14 +59,14 @@ class InfoAtlasLoss(nn.Module):
         bound: str = "dv",
         gradient: Gradient = "envelope",
         seed: int = 0,
-        weights: str | InfoAtlas = "base",
+        weights: str | Path | InfoAtlas = "base",
     ) -> None:
         super().__init__()
-        model = load_pretrained(weights) if isinstance(weights, str) else weights.eval().requires_grad_(False)
-        if slices is not None and slices < 1:
-            raise ValueError(f"slices has to be at least 1, or None for no slicing, not {slices}")
-        if not 1 <= k <= model.config.max_dim:
-            raise ValueError(f"k has to be 1 to {model.config.max_dim}, not {k}")
+        # A model that is handed over is copied: nobody else may thaw or move it.
+        model = (
+            copy.deepcopy(weights).eval().requires_grad_(False) if isinstance(weights, InfoAtlas) else load_pretrained(weights)
+        )
+        check_slices(1 if slices is None else slices, k, model.config.max_dim)
         for name, value, accepted in (
             ("sides", sides, ("both", "x", "y")),
             ("bound", bound, tuple(BOUNDS)),
@@ -72,6 +78,7 @@ class InfoAtlasLoss(nn.Module):
         self.bound, self.gradient, self.seed = bound, gradient, seed
         # In a tuple the network is no submodule: no parameters, no state_dict, no train().
         self._frozen = (model,)
+        self._fingerprint = fingerprint(model)
         self._generator = torch.Generator().manual_seed(seed)
         self._kept: dict[tuple[int, int], tuple[Tensor | None, Tensor | None]] = {}
 
@@ -115,7 +122,7 @@ class InfoAtlasLoss(nn.Module):
             x, y = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (x, y))
             if self.slices is not None:
                 x, y = self._slice(x, y)
-            return model(x, y, full_gradient=self.gradient == "full"), batched, b
+            return model(x, y, full_gradient=self.gradient == "full", shifts=SHIFTS), batched, b
 
     def _slice(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         size = x.shape[-1], y.shape[-1]
@@ -136,10 +143,10 @@ class InfoAtlasLoss(nn.Module):
         return out[0], out[1]
 
     def _model(self, device: torch.device) -> InfoAtlas:
-        model = self._frozen[0]
-        if next(model.parameters()).device != device:
-            self._frozen = (model.to(device),)
-        return self._frozen[0]
+        return self._frozen[0].to(device)
 
     def extra_repr(self) -> str:
-        return f"slices={self.slices}, k={self.k}, sides={self.sides!r}, bound={self.bound!r}, gradient={self.gradient!r}"
+        return (
+            f"slices={self.slices}, k={self.k}, sides={self.sides!r}, resample={self.resample}, bound={self.bound!r}, "
+            f"gradient={self.gradient!r}, weights={self._fingerprint}"
+        )

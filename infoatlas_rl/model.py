@@ -45,7 +45,7 @@ class InfoAtlasConfig:
     product_pairs: int = 20_000
     """Product samples aimed at: n times as many cyclic shifts as fit, at least ``min_shifts``, at most ``max_shifts``."""
     min_shifts: int = 3
-    max_shifts: int = 4
+    max_shifts: int = 8
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -145,7 +145,8 @@ class InfoAtlas(nn.Module):
                 data frame.
             y: likewise, with dy.
             slices: average this many random ``k``-dimensional projections; needed above 20 dimensions.
-            bound: ``"dv"``, ``"nwj"``, ``"smile"`` or ``"infonce"``.
+            bound: ``"dv"``, ``"nwj"``, ``"smile"`` or ``"infonce"``. The critic is normalised, so that nwj differs from dv
+                only if cross-fitted; InfoNCE is at most log 9 = 2.2 nats with the eight negatives per sample of small n.
             cross_fit: write the critic on one half and evaluate the bound on the other, both ways: a lower bound in
                 expectation, and a looser one.
             permutations: of a test of independence; 0 for none, 99 for p-values down to 0.01.
@@ -159,17 +160,18 @@ class InfoAtlas(nn.Module):
 
         return estimate(self, x, y, slices=slices, k=k, bound=bound, cross_fit=cross_fit, permutations=permutations, seed=seed)
 
-    def forward(self, x: Tensor, y: Tensor, *, full_gradient: bool = False) -> Critic:
+    def forward(self, x: Tensor, y: Tensor, *, full_gradient: bool = False, shifts: int | None = None) -> Critic:
         """Write the critics of a batch of data sets.
 
         Gradients with respect to x and y flow through the values of the critic on the data. By default they stop at
         the parameters of the critic, theta: at the maximum of the bound its derivative with respect to theta vanishes
-        (Danskin's theorem). ``full_gradient`` lets them flow through the solve of the last layer and through the
-        hypernetwork as well. The copula and canonical maps are held fixed in both cases: MI is invariant under them.
+        (Danskin's theorem). ``full_gradient`` lets them flow through the solve of the last layer as well. The copula and
+        canonical maps, and with them what the hypernetwork writes, are held fixed in both cases.
 
         Args:
             x: ``(b, n, dx)``.
             y: ``(b, n, dy)``.
+            shifts: product samples per joint sample; None for as many as the configuration aims at.
         """
         scores = NormalScores(x), NormalScores(y)
         z_x, z_y = scores[0].fit_scores(x).float(), scores[1].fit_scores(y).float()
@@ -178,7 +180,7 @@ class InfoAtlas(nn.Module):
         with torch.set_grad_enabled(through_parameters):
             parameters = self.hypernetwork(maps.summary, x.shape[1])
         side_x, side_y = self.sides(maps, parameters, z_x, z_y, features)
-        i, j = self.product_index(x.shape[1], x.device)
+        i, j = self.product_index(x.shape[1], x.device, shifts)
         joint, base_joint = self.pair_features(side_x, side_y, maps, parameters)
         product, base_product = self.pair_features(side_x.at(i), side_y.at(j), maps, parameters)
         with torch.set_grad_enabled(through_parameters):
@@ -223,13 +225,13 @@ class InfoAtlas(nn.Module):
         base = gaussian_base(x.coordinates, y.coordinates, maps.rho)
         return torch.cat([features, learned], dim=-1), soft_clip(base, 30.0)
 
-    def product_index(self, n: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    def product_index(self, n: int, device: torch.device, shifts: int | None = None) -> tuple[Tensor, Tensor]:
         """Indices of the product samples ``(x_i, y_j), i != j``: distinct cyclic shifts of one fixed permutation.
 
-        The permutation keeps samples that are neighbours in time from being paired.
+        The permutation makes it unlikely that samples that are neighbours in time are paired.
         """
         c = self.config
-        shifts = min(max(c.product_pairs // n, c.min_shifts), c.max_shifts, n - 1)
+        shifts = min(shifts or min(max(c.product_pairs // n, c.min_shifts), c.max_shifts), n - 1)
         generator = torch.Generator().manual_seed(0)
         order = torch.randperm(n, generator=generator)
         offsets = torch.randperm(n - 1, generator=generator)[:shifts] + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from importlib import resources
@@ -36,14 +37,14 @@ def released() -> dict[str, dict[str, str]]:
     return json.loads(manifest.read_text())
 
 
-def load_pretrained(name: str = "base") -> InfoAtlas:
+def load_pretrained(name: str | Path = "base") -> InfoAtlas:
     """Load released weights by name, or any weights file by path, in evaluation mode and frozen.
 
     Raises:
         WeightsError: no such weights, a wrong checksum (both are named), or another architecture. Weights are never
             replaced by random ones.
     """
-    if name.endswith(".safetensors"):
+    if str(name).endswith(".safetensors"):
         return _frozen(read_weights(Path(name))[0])
     manifest = released()
     if name not in manifest:
@@ -59,9 +60,17 @@ def load_pretrained(name: str = "base") -> InfoAtlas:
     return _frozen(read_weights(path)[0])
 
 
-def weights_hash(name: str) -> str:
+def weights_hash(name: str | Path) -> str:
     """SHA-256 of released weights or of a weights file."""
-    return sha256(name) if name.endswith(".safetensors") else released()[name]["sha256"]
+    return sha256(name) if str(name).endswith(".safetensors") else released()[name]["sha256"]
+
+
+def fingerprint(model: InfoAtlas) -> str:
+    """A short hash of the tensors of a model."""
+    digest = hashlib.sha256()
+    for value in model.state_dict().values():
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def write_weights(path: Path, model: InfoAtlas, record: dict[str, Any]) -> None:
@@ -88,9 +97,10 @@ def read_weights(path: Path) -> tuple[InfoAtlas, dict[str, Any]]:
     try:
         model = InfoAtlas(InfoAtlasConfig(**json.loads(header["config"])))
         model.load_state_dict(tensors, strict=True)
-    except (TypeError, ValueError, RuntimeError) as error:
+        record = json.loads(header["record"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: weights and architecture do not match: {error}") from error
-    return model, json.loads(header["record"])
+    return model, record
 
 
 def _frozen(model: InfoAtlas) -> InfoAtlas:

@@ -31,18 +31,34 @@ def collect(task: Task, root: Path, count: int, first_seed: int, processes: int,
     """Collect, and convert where another control mode than the source's is asked for."""
     if control_mode not in CONTROL_MODES:
         raise ValueError(f"demos.control_mode={control_mode} is unknown; choose one of {', '.join(CONTROL_MODES)}")
-    with progress_bar(f"solving {task.name}", count) as bar:
-        report = collect_demonstrations(
-            task, root, count, first_seed=first_seed, processes=processes, progress=lambda done, _, note: bar(done, note)
-        )
-    _print_report(report, "motion planning")
-    if control_mode != SOURCE_MODE:
+    sources = count
+    while True:
+        with progress_bar(f"solving {task.name}", sources) as bar:
+            report = collect_demonstrations(
+                task,
+                root,
+                sources,
+                first_seed=first_seed,
+                processes=processes,
+                progress=lambda done, _, note, bar=bar: bar(done, note),
+            )
+        _print_report(report, "motion planning")
+        if control_mode == SOURCE_MODE:
+            return report
         with progress_bar(f"converting to {control_mode}", count) as bar:
             report = convert_demonstrations(
-                task, root, count, control_mode, processes=processes, progress=lambda done, _, note: bar(done, note)
+                task,
+                root,
+                count,
+                control_mode,
+                processes=processes,
+                progress=lambda done, _, note, bar=bar: bar(done, note),
             )
         _print_report(report, f"conversion to {control_mode}")
-    return report
+        if report.successes >= count:
+            return report
+        # Some demonstrations cannot be followed with the other actions: solve as many more scenes as that takes.
+        sources = -(-sources * count // report.successes) + 2
 
 
 def _print_report(report: CollectionReport, what: str) -> None:

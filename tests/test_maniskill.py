@@ -189,6 +189,38 @@ def test_files_without_our_notes_are_read_like_official_ones(demo_root, tmp_path
         np.testing.assert_allclose(a.states, b.states, atol=1e-6)
 
 
+@simulator
+def test_other_controllers_joint_deltas_too(demo_root):
+    report = convert_demonstrations(get_task("PickCube"), demo_root, 1, "pd_joint_delta_pos", processes=1)
+    assert load_demonstrations(report.path, get_task("PickCube")).demonstrations[0].actions.shape[1] == 8
+
+
+def test_files_of_others_are_never_overwritten(demo_root, tmp_path):
+    task = get_task("StackCube")
+    shutil.copytree(demo_root, tmp_path / "demos")
+    with pytest.raises(ValueError, match=r"was not collected from first_seed=700.*paths\.demos="):
+        collect_demonstrations(task, tmp_path / "demos", 2, first_seed=700)
+    json_path = demo_path(tmp_path / "demos", task).with_suffix(".json")
+    meta = json.loads(json_path.read_text())
+    meta.pop("collection")
+    json_path.write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=r"is there already.*demos\.path="):
+        collect_demonstrations(task, tmp_path / "demos", 2)
+    with pytest.raises(ValueError, match="at least 1, not 0"):
+        collect_demonstrations(task, tmp_path / "demos", 0)
+
+
+def test_a_damaged_collection_is_mended_from_its_chunks(demo_root, tmp_path):
+    task = get_task("StackCube")
+    shutil.copytree(demo_root, tmp_path / "demos")
+    path = demo_path(tmp_path / "demos", task)
+    good = load_demonstrations(path, task)
+    path.write_bytes(path.read_bytes()[:1000])
+    report = collect_demonstrations(task, tmp_path / "demos", 2, processes=1)
+    assert not report.reused
+    np.testing.assert_array_equal(load_demonstrations(path, task).demonstrations[1].states, good.demonstrations[1].states)
+
+
 class TestBadFiles:
     """Every fault names the file, what is wrong with it, and the command that makes a good one."""
 
@@ -239,6 +271,11 @@ class TestBadFiles:
         with h5py.File(path, "a") as file:
             del file["traj_0/env_states"]
         self.refused(path, "traj_0 has no env_states")
+
+    def test_another_robot(self, path):
+        with h5py.File(path, "a") as file:
+            file.move("traj_0/env_states/articulations/panda", "traj_0/env_states/articulations/fetch")
+        self.refused(path, "no Panda among the robots")
 
     def test_too_few(self, path):
         self.refused(path, "1 successful demonstrations, 5 are needed", count=5)

@@ -32,10 +32,10 @@ def test_estimate_hardly_changes_under_invertible_linear_maps(model, rng):
 
 
 def test_estimate_hardly_changes_under_permutation_of_the_samples(model, rng):
-    # Only the choice of product samples depends on the order.
+    # Only the choice of product samples depends on the order: a standard deviation of 0.01 on this problem.
     x, y = correlated(2000, RHO)
     order = torch.randperm(2000, generator=rng)
-    assert model.estimate(x[order], y[order]).mi == pytest.approx(model.estimate(x, y).mi, abs=0.02)
+    assert model.estimate(x[order], y[order]).mi == pytest.approx(model.estimate(x, y).mi, abs=0.04)
 
 
 def test_estimate_does_not_change_under_zero_padding(model):

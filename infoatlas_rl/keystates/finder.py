@@ -24,7 +24,7 @@ from torch import Tensor
 
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.keystates.localiser import Localiser
-from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate
+from infoatlas_rl.keystates.trajectories import MIN_TRAJECTORIES, TrajectorySet, interpolate
 from infoatlas_rl.loss import InfoAtlasLoss
 
 Array = NDArray[np.float64]
@@ -51,6 +51,10 @@ class KeyStateConfig:
         for name in ("concepts", "delta", "epochs", "batch_size", "width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} has to be at least 1, not {getattr(self, name)}")
+        if self.batch_size < MIN_TRAJECTORIES:
+            raise ValueError(
+                f"batch_size has to be at least {MIN_TRAJECTORIES}, over which MI is estimated, not {self.batch_size}"
+            )
         if self.gap * (self.concepts - 1) >= 1:
             raise ValueError(f"{self.concepts} concepts with a gap of {self.gap} do not fit into one trajectory")
 
@@ -104,7 +108,8 @@ class KeyStateFinder:
         self._fix_slices()
         with torch.no_grad():
             phases = torch.cat([self.localiser(chunk) for chunk in states.split(256)])
-            phases = phases.sort(dim=-1).values
+            # Not before the first step that has another delta steps before it, like the states that are scored.
+            phases = phases.clamp(min=self.config.delta / (self.trajectories.length - 1)).sort(dim=-1).values
             now, before = self._state_pairs(states, phases)
             pointwise = torch.stack([self.mi_loss.pointwise(x, y) for x, y in zip(now, before, strict=True)], dim=-1)
         pointwise = pointwise.double().numpy()
@@ -191,4 +196,9 @@ class KeyStateFinder:
 
     def _identity(self) -> dict[str, Any]:
         digest = hashlib.sha256(self.trajectories.states.numpy().tobytes()).hexdigest()
-        return {"config": asdict(self.config), "trajectories": len(self.trajectories), "states_sha256": digest[:16]}
+        return {
+            "config": asdict(self.config),
+            "estimator": self.mi_loss.extra_repr(),
+            "trajectories": len(self.trajectories),
+            "states_sha256": digest[:16],
+        }

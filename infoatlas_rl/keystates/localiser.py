@@ -21,7 +21,7 @@ class Localiser(nn.Module):
 
     def __init__(self, dim: int, concepts: int, width: int = 64, focus: float = 0.1) -> None:
         super().__init__()
-        self.concepts, self.focus = concepts, focus
+        self.focus = focus
         self.layers = nn.ModuleList(
             [
                 nn.Conv1d(dim + 1, width, kernel_size=5, padding=2),

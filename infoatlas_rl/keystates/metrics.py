@@ -45,6 +45,8 @@ def score_key_states(steps: Steps, events: Sequence[Mapping[str, int | None]], w
             errors.setdefault(name, []).append(int(np.abs(row - step).min()))
         times = np.array(list(present.values()))
         near += [bool(len(times)) and bool(np.abs(times - step).min() <= window) for step in row]
+    if not errors:
+        raise ValueError("none of the demonstrations has any event to compare with")
     everything = np.concatenate([np.array(values) for values in errors.values()])
     return KeyStateScore(
         median_step_error=float(np.median(everything)),

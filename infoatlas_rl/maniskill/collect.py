@@ -7,6 +7,7 @@ The result holds the first ``count`` successes in the order of seeds and does no
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -20,12 +21,15 @@ from typing import Any
 
 import h5py
 
+from infoatlas_rl.files import replace_file
 from infoatlas_rl.maniskill.demos import geometry_to_json
 from infoatlas_rl.maniskill.envs import make_env, read_geometry
 from infoatlas_rl.maniskill.tasks import Task, get_task
 
 SOURCE_MODE = "pd_joint_pos"
 CHUNK = 10
+HOPELESS = 50
+"""After this many attempts without a success the collection gives up."""
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, note)."""
@@ -56,21 +60,31 @@ def collect_demonstrations(
 ) -> CollectionReport:
     """Solve scenes ``first_seed, first_seed + 1, ...`` until ``count`` of them succeed, and record those.
 
-    Returns at once where the file already holds at least ``count`` episodes of the same first seed.
+    Returns at once where the file already holds at least ``count`` episodes.
+
+    Raises:
+        ValueError: ``count`` below 1, or the place is taken by a file that this function did not make, or made from
+            other scenes. It is never overwritten.
+        RuntimeError: scene after scene fails; the reasons are listed.
     """
+    if count < 1:
+        raise ValueError(f"demos.count has to be at least 1, not {count}")
     path = demo_path(root, task)
-    meta = _finished(path, count)
-    if meta is not None and meta["collection"]["first_seed"] == first_seed:
-        info = meta["collection"]
-        return CollectionReport(path, info["successes"], info["attempts"], reused=True)
-    parts = path.parent / "parts" / SOURCE_MODE
+    meta = _finished(path)
+    if meta is not None:
+        if meta.get("collection", {}).get("first_seed") != first_seed:
+            raise ValueError(
+                f"{path} is there already and was not collected from first_seed={first_seed}; read it with demos.path={path}, "
+                "or collect to another folder with paths.demos="
+            )
+        if len(meta["episodes"]) >= count:
+            return CollectionReport(path, meta["collection"]["successes"], meta["collection"]["attempts"], reused=True)
 
     def jobs() -> Iterator[tuple[Path, tuple[Any, ...]]]:
-        start = first_seed
-        while True:
-            part = parts / f"seeds_{start:06d}_{start + CHUNK - 1:06d}.h5"
-            yield part, (_record_chunk, task.name, list(range(start, start + CHUNK)), part)
-            start += CHUNK
+        for start in itertools.count(first_seed, CHUNK):
+            seeds = list(range(start, start + CHUNK))
+            part = _part_path(path, SOURCE_MODE, seeds)
+            yield part, (_record_chunk, task.name, seeds, part)
 
     chunks = _run_chunks(jobs(), count, processes, progress)
     return _merge(path, chunks, count, first_seed)
@@ -79,25 +93,33 @@ def collect_demonstrations(
 def convert_demonstrations(
     task: Task, root: Path | str, count: int, control_mode: str, *, processes: int = 2, progress: Progress | None = None
 ) -> CollectionReport:
-    """Replay the collected demonstrations with the actions of another control mode; failures to follow are dropped."""
+    """Replay the collected demonstrations with the actions of another control mode, until ``count`` follow.
+
+    Demonstrations that the other controller cannot follow are dropped, so there may be fewer than ``count``: collect more.
+    """
     source = demo_path(root, task)
     path = demo_path(root, task, control_mode)
-    source_meta = json.loads(source.with_suffix(".json").read_text())
+    source_meta = _finished(source)
+    if source_meta is None:
+        raise ValueError(f"{source} is missing or damaged; python tasks/collect_demos.py env={task.name} makes it")
     episodes = source_meta["episodes"]
-    meta = _finished(path, 0)
-    if meta is not None and meta["collection"]["attempts"] == min(count, len(episodes)):
-        info = meta["collection"]
-        return CollectionReport(path, info["successes"], info["attempts"], reused=True)
-    parts = path.parent / "parts" / control_mode
+    first_seed = source_meta.get("collection", {}).get("first_seed", 0)
+    meta = _finished(path)
+    if meta is not None and meta["collection"]["first_seed"] == first_seed and len(meta["episodes"]) >= count:
+        return CollectionReport(path, meta["collection"]["successes"], meta["collection"]["attempts"], reused=True)
 
     def jobs() -> Iterator[tuple[Path, tuple[Any, ...]]]:
-        for start in range(0, min(count, len(episodes)), CHUNK):
-            chunk = episodes[start : min(start + CHUNK, count)]
-            part = parts / f"episodes_{start:06d}_{start + len(chunk) - 1:06d}.h5"
+        for start in range(0, len(episodes), CHUNK):
+            chunk = episodes[start : start + CHUNK]
+            part = _part_path(path, control_mode, [episode["episode_seed"] for episode in chunk])
             yield part, (_convert_chunk, task.name, chunk, source, control_mode, part)
 
     chunks = _run_chunks(jobs(), count, processes, progress)
-    return _merge(path, chunks, count, source_meta["collection"]["first_seed"])
+    return _merge(path, chunks, count, first_seed)
+
+
+def _part_path(path: Path, control_mode: str, seeds: list[int]) -> Path:
+    return path.parent / "parts" / control_mode / f"seeds_{seeds[0]:06d}_{seeds[-1]:06d}.h5"
 
 
 # --- scheduling -------------------------------------------------------------------------------------------------------
@@ -131,13 +153,17 @@ def _run_chunks(
                 part, (function, *args) = job
                 parts.append(part)
                 part.parent.mkdir(parents=True, exist_ok=True)
-                if part.with_suffix(".json").is_file():
-                    done[part] = json.loads(part.with_suffix(".json").read_text())
+                finished_part = _finished(part)
+                if finished_part is not None:
+                    done[part] = finished_part
                 else:
                     running[pool.submit(function, *args)] = part
+            attempts = sum(meta["collection"]["attempts"] for meta in done.values())
+            successes = sum(len(meta["episodes"]) for meta in done.values())
+            if attempts >= HOPELESS and successes == 0:
+                reasons = {failure["reason"] for meta in done.values() for failure in meta["collection"]["failures"]}
+                raise RuntimeError(f"none of {attempts} attempts succeeded; reasons: {'; '.join(sorted(reasons))}")
             if progress is not None:
-                attempts = sum(meta["collection"]["attempts"] for meta in done.values())
-                successes = sum(len(meta["episodes"]) for meta in done.values())
                 progress(min(successes, count), count, f"{attempts - successes} of {attempts} attempts failed")
             if prefix_successes() >= count or not running:
                 break
@@ -220,8 +246,12 @@ def _convert_chunk(task_name: str, episodes: list[dict[str, Any]], source: Path,
             seed = int(episode["episode_seed"])
             recorder.reset(seed=seed)
             original.reset(seed=seed)
-            info = from_pd_joint_pos(control_mode, file[f"traj_{episode['episode_id']}"]["actions"][:], original, recorder)
-            reason = None if bool(info["success"]) else "converted actions do not solve the task"
+            try:
+                actions = file[f"traj_{episode['episode_id']}"]["actions"][:]
+                info = from_pd_joint_pos(control_mode, actions, original, recorder)
+                reason = None if bool(info["success"]) else "converted actions do not solve the task"
+            except Exception as error:  # what a controller cannot follow must not end the chunk
+                reason = f"{type(error).__name__}: {error}"
             recorder.keep(seed, reason, read_geometry(env, task))
     original.close()
 
@@ -269,52 +299,48 @@ def _recorder(env: Any, part: Path, source: str, attempts: int) -> Iterator[Any]
 
 
 def _merge(path: Path, chunks: list[Path], count: int, first_seed: int) -> CollectionReport:
-    temporary = path.with_suffix(".tmp")
     merged: dict[str, Any] = {}
     episodes: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
-    with h5py.File(temporary, "w") as out:
-        for chunk in chunks:
-            meta = json.loads(chunk.with_suffix(".json").read_text())
-            merged = merged or {
-                key: meta[key] for key in ("env_info", "commit_info", "source_type", "source_desc") if key in meta
-            }
-            last_seed = None
-            with h5py.File(chunk, "r") as part:
-                for episode in meta["episodes"][: count - len(episodes)]:
-                    last_seed = episode["episode_seed"]
-                    part.copy(f"traj_{episode['episode_id']}", out, name=f"traj_{len(episodes)}")
-                    episodes.append(episode | {"episode_id": len(episodes)})
-            full = len(episodes) == count
-            failures += [
-                f for f in meta["collection"]["failures"] if not full or (last_seed is not None and f["seed"] < last_seed)
-            ]
-            if full:
-                break
-    if not episodes:
-        temporary.unlink()
-        raise RuntimeError(f"none of {len(failures)} attempts succeeded; reasons: {sorted({f['reason'] for f in failures})}")
+    with replace_file(path) as temporary:
+        with h5py.File(temporary, "w") as out:
+            for chunk in chunks:
+                meta = json.loads(chunk.with_suffix(".json").read_text())
+                kept = ("env_info", "commit_info", "source_type", "source_desc")
+                merged = merged or {key: meta[key] for key in kept if key in meta}
+                taken = meta["episodes"][: count - len(episodes)]
+                with h5py.File(chunk, "r") as part:
+                    for episode in taken:
+                        part.copy(f"traj_{episode['episode_id']}", out, name=f"traj_{len(episodes)}")
+                        episodes.append(episode | {"episode_id": len(episodes)})
+                last = taken[-1]["episode_seed"] if len(episodes) == count and taken else None
+                failures += [failure for failure in meta["collection"]["failures"] if last is None or failure["seed"] < last]
+                if len(episodes) == count:
+                    break
+        if not episodes:
+            raise RuntimeError(f"none of {len(failures)} attempts succeeded; reasons: {sorted({f['reason'] for f in failures})}")
+        # Never a new .h5 beside an old .json.
+        path.with_suffix(".json").unlink(missing_ok=True)
     attempts = len(episodes) + len(failures)
     collection = {"first_seed": first_seed, "successes": len(episodes), "attempts": attempts, "failures": failures}
-    os.replace(temporary, path)
     _write_json(path.with_suffix(".json"), merged | {"collection": collection, "episodes": episodes})
     return CollectionReport(path, len(episodes), attempts, reused=False)
 
 
-def _finished(path: Path, count: int) -> dict[str, Any] | None:
-    json_path = path.with_suffix(".json")
-    if not (path.is_file() and json_path.is_file()):
+def _finished(path: Path) -> dict[str, Any] | None:
+    """The metadata of a complete pair of files; None where one is missing, damaged, or not of the other."""
+    try:
+        meta = json.loads(path.with_suffix(".json").read_text())
+        with h5py.File(path, "r") as file:
+            complete = all(f"traj_{episode['episode_id']}" in file for episode in meta["episodes"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    meta = json.loads(json_path.read_text())
-    if "collection" not in meta or len(meta["episodes"]) < count:
-        return None
-    return meta
+    return meta if complete else None
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(content, indent=1, default=_plain))
-    os.replace(temporary, path)
+    with replace_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1, default=_plain))
 
 
 def _plain(value: Any) -> Any:

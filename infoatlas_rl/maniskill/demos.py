@@ -31,7 +31,6 @@ class Demonstration:
 
     episode_id: int
     seed: int
-    success: bool
     states: Array
     """``(t + 1, 100)``, see :mod:`infoatlas_rl.maniskill.states`."""
     actions: NDArray[np.float32]
@@ -97,14 +96,15 @@ def load_demonstrations(path: Path | str, task: Task, *, count: int | None = Non
                     Demonstration(
                         episode_id=int(episode["episode_id"]),
                         seed=int(episode["episode_seed"]),
-                        success=True,
                         states=encode_states(env_states, geometry, task),
                         actions=group["actions"][:],
                         geometry=geometry,
                         env_states=env_states,
                     )
                 )
-    except (OSError, KeyError) as error:
+    except DemonstrationFileError:
+        raise
+    except (OSError, KeyError, ValueError) as error:
         raise DemonstrationFileError(f"{path}: truncated or not a ManiSkill demonstration file ({error}); {remedy}") from error
     finally:
         geometry_of.close()

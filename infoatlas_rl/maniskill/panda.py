@@ -24,8 +24,6 @@ _ARM = [
 ]
 _FLANGE, _TCP, _FINGER = 0.107, 0.1034, 0.0584
 _HAND_YAW = -np.pi / 4
-FINGER_PAD = 0.045
-"""Distance of the finger pad's centre from the finger's origin, along the finger, in metres."""
 
 
 def forward_kinematics(qpos: Array, root: Array) -> dict[str, Array]:

@@ -15,13 +15,17 @@ Collision shapes, masses, joints and controllers are untouched, so trajectories 
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import Any
 
 
 @functools.cache
 def rendering_device() -> str | None:
     """Name of the rendering device, or None where there is none. Asks Vulkan once, by making a material."""
-    import sapien
+    with warnings.catch_warnings():
+        # SAPIEN brings a Vulkan loader of its own and says so.
+        warnings.filterwarnings("ignore", message="Failed to find system libvulkan")
+        import sapien
 
     try:
         sapien.render.RenderMaterial()
