@@ -86,7 +86,8 @@ def solve_last_layer(
     last = best - torch.cholesky_solve(residual(best, tilted(best)).unsqueeze(-1), factor).squeeze(-1)
     with torch.no_grad():
         improved = penalised_bound(last, tilted(last)) >= best_score
-    return torch.where(improved.unsqueeze(-1), last, best)
+        value = torch.where(improved.unsqueeze(-1), last, best)
+    return value + (last - last.detach())
 
 
 def _covariance(features: Tensor, weights: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Policies conditioned on key states, and their adapters for stable-baselines3."""
+"""Policies that are conditioned on key states. None is here yet: the key states come first."""

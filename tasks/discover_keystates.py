@@ -65,8 +65,8 @@ def discover(cfg: DictConfig) -> Path:
         "discovered": score_key_states(key_states.steps, events),
         "evenly spaced": score_key_states(evenly_spaced(trajectories.lengths, config.concepts), events),
     }
-    _write_results(out, cfg, demos, key_states, events, scores, time.monotonic() - began)
     _draw(out, task, demos, finder, key_states, events)
+    _write_results(out, cfg, demos, key_states, events, scores, time.monotonic() - began)
     _print_table(scores)
     print(f"key states: {out / 'keystates.json'}, {out / 'keystates.npz'}; {time.monotonic() - began:.0f} s in all")
     return out
@@ -156,8 +156,11 @@ def _write_results(
             file,
             episode=np.array([demo.episode_id for demo in demos]),
             seed=np.array([demo.seed for demo in demos]),
+            concept=np.arange(key_states.steps.shape[1]),
             step=key_states.steps,
             mi=key_states.scores,
+            config=json.dumps(content["config"]),
+            weights_sha256=content["weights_sha256"],
             states=np.stack([demo.states[steps] for demo, steps in zip(demos, key_states.steps, strict=True)]),
         )
 

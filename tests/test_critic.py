@@ -52,6 +52,17 @@ def test_a_few_steps_come_close_to_the_maximum_of_the_bound(rng):
     assert bound(3) > 0.95 * bound(20)
 
 
+def test_no_step_leads_below_the_start(rng):
+    # Strong dependence in few samples: the quadratic model of the bound is poor, and Newton steps overshoot.
+    joint, product, _ = gaussian_features(rng, n=40, rho=0.999)
+    zeros = torch.zeros(joint.shape[:2])
+    given = parameters(3, 1e-6)
+    for steps in range(2, 8):
+        w = solve_last_layer(joint, product, zeros, zeros, given, steps)
+        penalty = 0.5e-6 * (w**2).sum()
+        assert donsker_varadhan(joint @ w[0], product @ w[0]) - penalty >= 0
+
+
 def test_solution_stays_at_the_prior_under_an_infinite_ridge(rng):
     joint, product, _ = gaussian_features(rng, n=200)
     prior = torch.tensor([[0.1, -0.2, 0.3]])

@@ -1,5 +1,6 @@
 import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -195,3 +196,16 @@ def test_bad_samples_are_named(loss):
 def test_the_loss_can_be_copied_and_pickled(loss):
     x, y = correlated(64, [0.8] * 4)
     assert copy.deepcopy(loss)(x, y) == loss(x, y)
+    assert pickle.loads(pickle.dumps(loss))(x, y) == loss(x, y)
+
+
+def test_a_model_that_is_handed_over_is_not_shared(model):
+    mine = copy.deepcopy(model)
+    objective = InfoAtlasLoss(slices=None, weights=mine)
+    x, y = correlated(100, [0.8])
+    before = objective(x, y)
+    mine.train().requires_grad_(True)
+    with torch.no_grad():
+        for parameter in mine.parameters():
+            parameter.zero_()
+    assert objective(x, y) == before

@@ -57,7 +57,7 @@ def test_estimate_grows_with_the_dependence(model):
 def test_cross_fitted_bound_is_below_the_truth_on_average(model):
     x, y = correlated(400, RHO, batch=20)
     # Twenty data sets: the standard error of the mean is about 0.02.
-    assert model.estimate(x, y, cross_fit=True).bound.mean() < TRUTH + 0.02
+    assert 0.5 * TRUTH < model.estimate(x, y, cross_fit=True).bound.mean() < TRUTH + 0.02
 
 
 def test_batches_are_the_same_as_single_data_sets(model):
@@ -150,6 +150,26 @@ def test_every_parameter_gets_a_gradient(tiny):
     regret(network, problem, autocast=False).loss().backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
     assert without == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"slices": 0}, "slices has to be at least 1"),
+        ({"slices": 3, "k": 0}, "k has to be 1 to 20"),
+        ({"permutations": -1}, "permutations has to be 0 or more"),
+        ({"bound": "best"}, "bound has to be one of dv, nwj, smile, infonce"),
+    ],
+)
+def test_bad_options_list_the_accepted_ones(model, options, message):
+    with pytest.raises(ValueError, match=message):
+        model.estimate(*correlated(100, [0.5]), **options)
+
+
+def test_half_precision_is_read(model):
+    x, y = correlated(200, [0.7])
+    # Rounding to eight bits makes ties and moves ranks.
+    assert model.estimate(x.bfloat16(), y.bfloat16()).mi == pytest.approx(model.estimate(x, y).mi, abs=0.05)
 
 
 def test_sizes_that_make_no_sense_are_refused():

@@ -72,10 +72,11 @@ def test_low_variance_bound_of_the_true_critic_is_the_mutual_information(rng):
     problem = Problem(empty, empty, empty, empty, joint, product)
     # Standard error of the joint term: 0.006.
     assert abs(_low_variance_dv(joint, product, problem) - truth) < 0.025
-    assert _low_variance_dv(joint + 0.3 * joint.sin(), product, problem) < truth + 0.3
+    # Any other critic has a lower bound; this one loses 0.07 nats by an analytic second-order expansion.
+    assert _low_variance_dv(2 * joint, 2 * product, problem) < truth - 0.05
 
 
-def test_regret_of_the_gaussian_base_is_small_for_gaussian_problems(model, rng):
+def test_regret_of_the_released_weights_is_small_for_a_gaussian_problem(model):
     from infoatlas_rl.atlas import _spectrum
 
     network = InfoAtlas(model.config)
@@ -86,5 +87,5 @@ def test_regret_of_the_gaussian_base_is_small_for_gaussian_problems(model, rng):
     q = torch.arange(2000, 2500)
     problem = Problem(*(t[None] for t in (x[:2000], y[:2000], x[q], y[q])), ratio(q, q)[None], ratio(q, q.roll(1))[None])
     result = regret(network, problem, autocast=False)
-    assert abs(float(result.critic)) < 0.2
-    assert float(result.critic) < float(result.base) + 0.1
+    # 500 queries and an MI of about half a nat: the standard error of the regret is 0.05.
+    assert abs(float(result.critic.detach())) < 0.2

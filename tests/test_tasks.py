@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 
 from infoatlas_rl.benchmark import BMI_TASKS
 from infoatlas_rl.maniskill.tasks import TASKS
-from tasks import benchmark_mi
+from tasks import benchmark_mi, update_docs
 from tasks.common import CONFIGS, _check_overrides
 
 ROOT = CONFIGS.parent
@@ -106,6 +106,9 @@ def test_the_whole_job_and_its_resumption(tmp_path):
     arrays = np.load(out / "keystates.npz")
     assert arrays["step"].shape == (20, 4)
     assert arrays["states"].shape == (20, 4, 100)
+    assert arrays["concept"].tolist() == [0, 1, 2, 3]
+    assert str(arrays["weights_sha256"]) == result["weights_sha256"]
+    assert json.loads(str(arrays["config"])) == result["config"]
     for index, episode in enumerate(result["episodes"]):
         steps = [key_state["step"] for key_state in episode["key_states"]]
         assert steps == arrays["step"][index].tolist()
@@ -165,31 +168,33 @@ def test_benchmark_measures_the_released_weights(tmp_path):
     assert "MINE" in answer.stdout
 
 
-def test_committed_results_belong_to_the_released_weights():
-    result = json.loads((ROOT / "docs/results/bmi.json").read_text())
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/results").glob("*.json")), ids=lambda path: path.stem)
+def test_committed_results_belong_to_the_released_weights(path):
     manifest = json.loads((ROOT / "pretrained/manifest.json").read_text())
-    assert result["weights_sha256"] == manifest["base"]["sha256"]
+    assert json.loads(path.read_text())["weights_sha256"] == manifest["base"]["sha256"]
+
+
+def test_committed_accuracy_is_within_its_target():
+    assert json.loads((ROOT / "docs/results/bmi.json").read_text())["mae"] <= 0.12
+
+
+def test_figures_in_the_documentation_are_those_of_the_results():
+    assert update_docs.outdated() == []
 
 
 @pytest.mark.parametrize("task", BMI_TASKS, ids=lambda task: task.name)
 def test_samplers_agree_with_the_reference_samples(task):
-    path = ROOT.parent / "shared/data/bmi_table1_reference.npz"
-    if not path.is_file():
-        pytest.skip("the reference samples are not here")
-    reference = np.load(path)
-    assert task.mi == pytest.approx(float(reference[f"{task.bmi_id}|mi"]), abs=1e-6)
+    content = json.loads((ROOT / "tests/data/bmi_reference.json").read_text())
+    levels, reference = np.array(content["levels"]), content["tasks"][task.bmi_id]
+    assert task.mi == pytest.approx(reference["mi"], abs=1e-6)
     sample = task.sample(15_000, 0)
     for side, ours in zip("xy", sample, strict=True):
-        theirs = np.concatenate([reference[f"{task.bmi_id}|{seed}|{side}"] for seed in range(3)])
-        for i in range(ours.shape[1]):
-            levels = np.linspace(0.02, 0.98, 25)
-            at = np.searchsorted(np.sort(ours[:, i]), np.quantile(theirs[:, i], levels)) / len(ours)
+        for i, quantiles in enumerate(reference["quantiles"][side]):
+            at = np.searchsorted(np.sort(ours[:, i]), quantiles) / len(ours)
             # Two samples of 15 000: the Kolmogorov-Smirnov distance exceeds 0.025 with probability below 1e-4.
             assert np.abs(at - levels).max() < 0.025
     # Second moments of bounded functions of all coordinates tell the dependence; the noise of a correlation is 0.012.
-    ours = _moments(*sample)
-    theirs = _moments(*(np.concatenate([reference[f"{task.bmi_id}|{seed}|{side}"] for seed in range(3)]) for side in "xy"))
-    assert np.abs(ours - theirs).max() < 0.06
+    assert np.abs(_moments(*sample) - np.array(reference["moments"])).max() < 0.06
 
 
 def _moments(x, y):
