@@ -6,6 +6,7 @@ import csv
 import functools
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
         folder.mkdir(parents=True, exist_ok=True)
+        if not keep:
+            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         self._tensorboard = SummaryWriter(str(folder / "tensorboard"))
         self._file = open(folder / "log.csv", "a" if keep else "w", newline="")  # noqa: SIM115 (closed by close)
         self._csv = csv.writer(self._file)
