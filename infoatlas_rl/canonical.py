@@ -122,7 +122,7 @@ class CanonicalEncoder(nn.Module):
         self.max_dim, self.variates, self.ridge = max_dim, variates, ridge
         self.sizes = max_dim + 3
         self.summary_size = self.sizes + variates
-        self.shrinkage = Shrinkage()
+        self.shrinkage = Shrinkage(max_dim)
         self.side = SideNetwork(max_dim, self.sizes, width, features)
         self.log_ridge = nn.Parameter(torch.zeros(max_dim + features))
         self.ridge_level = nn.Sequential(nn.Linear(self.sizes, 32), nn.SiLU(), nn.Linear(32, 1))
@@ -139,7 +139,7 @@ class CanonicalEncoder(nn.Module):
         # Constant columns do not count: appending some must not change anything.
         dx, dy = ((z.amax(1) > z.amin(1)).sum(-1, keepdim=True) for z in (z_x, z_y))
         size = torch.full_like(linear.rho[:, :1], math.log(n / 500) / 2)
-        sizes = torch.cat([self.pad(linear.rho), size, dx / 20, dy / 20], dim=-1)
+        sizes = torch.cat([self.pad(linear.rho), size, dx / self.max_dim, dy / self.max_dim], dim=-1)
         f, g = self.features(linear.x(z_x), sizes), self.features(linear.y(z_y), sizes)
         with torch.set_grad_enabled(differentiable):
             centre = f.mean(1, keepdim=True), g.mean(1, keepdim=True)
@@ -172,8 +172,9 @@ class CanonicalEncoder(nn.Module):
 class Shrinkage(nn.Module):
     """Shrinks sample canonical correlations, which are inflated at small n, towards zero: ``(b, r)`` to ``(b, r)``."""
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, max_dim: int, width: int = 32) -> None:
         super().__init__()
+        self.max_dim = max_dim
         self.net = nn.Sequential(nn.Linear(6, width), nn.SiLU(), nn.Linear(width, 1))
         nn.init.zeros_(self.net[-1].weight)
         nn.init.constant_(self.net[-1].bias, 3.0)
@@ -182,7 +183,7 @@ class Shrinkage(nn.Module):
         # Upper edge of the correlations of independent data (Wachter, 1980).
         edge = ((dx * (n - dy).clamp(min=1)).sqrt() + (dy * (n - dx).clamp(min=1)).sqrt()) / n
         edge = edge.clamp(max=1).expand_as(rho)
-        index = torch.arange(rho.shape[-1], device=rho.device, dtype=rho.dtype).expand_as(rho) / 20
+        index = torch.arange(rho.shape[-1], device=rho.device, dtype=rho.dtype).expand_as(rho) / self.max_dim
         size = torch.full_like(rho, math.log(n / 500) / 2)
         columns = [rho, rho.logit(eps=1e-3) / 3, rho - edge, edge, index, size]
         return rho * self.net(torch.stack(columns, dim=-1)).squeeze(-1).sigmoid()

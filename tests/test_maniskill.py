@@ -187,6 +187,10 @@ def test_files_without_our_notes_are_read_like_official_ones(demo_root, tmp_path
     ours, theirs = load_demonstrations(source, task), load_demonstrations(tmp_path / "official.h5", task)
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a.states, b.states, atol=1e-6)
+    meta["episodes"][0]["episode_seed"] += 1
+    (tmp_path / "official.json").write_text(json.dumps(meta))
+    with pytest.raises(DemonstrationFileError, match="does not give its scene"):
+        load_demonstrations(tmp_path / "official.h5", task)
 
 
 @simulator
@@ -256,7 +260,7 @@ class TestBadFiles:
 
     def test_truncated(self, path):
         path.write_bytes(path.read_bytes()[:2000])
-        self.refused(path, "truncated or not a ManiSkill")
+        self.refused(path, "truncated, or not a file that can be used")
 
     def test_foreign_json(self, path):
         path.with_suffix(".json").write_text("[1, 2")

@@ -91,7 +91,7 @@ def load_demonstrations(path: Path | str, task: Task, *, count: int | None = Non
                     kind: {name: values[:] for name, values in group["env_states"][kind].items()}
                     for kind in ("actors", "articulations")
                 }
-                geometry = geometry_of(episode)
+                geometry = geometry_of(episode, env_states)
                 demonstrations.append(
                     Demonstration(
                         episode_id=int(episode["episode_id"]),
@@ -105,7 +105,7 @@ def load_demonstrations(path: Path | str, task: Task, *, count: int | None = Non
     except DemonstrationFileError:
         raise
     except (OSError, KeyError, ValueError) as error:
-        raise DemonstrationFileError(f"{path}: truncated or not a ManiSkill demonstration file ({error}); {remedy}") from error
+        raise DemonstrationFileError(f"{path}: truncated, or not a file that can be used ({error}); {remedy}") from error
     finally:
         geometry_of.close()
     if not demonstrations or (count is not None and len(demonstrations) < count):
@@ -138,7 +138,7 @@ class _GeometryReader:
         self.task = task
         self.env: Any = None
 
-    def __call__(self, episode: dict[str, Any]) -> Geometry:
+    def __call__(self, episode: dict[str, Any], env_states: dict[str, dict[str, Any]]) -> Geometry:
         if self.task.geometry is not None:
             return self.task.geometry
         if "geometry" in episode:
@@ -147,7 +147,15 @@ class _GeometryReader:
 
         if self.env is None:
             self.env = make_env(self.task)
-        self.env.reset(seed=int(episode["episode_seed"]))
+        seed = int(episode["episode_seed"])
+        self.env.reset(seed=seed)
+        scene = self.env.unwrapped.get_state_dict()["actors"]
+        for name in (self.task.object, self.task.target):
+            if not np.allclose(scene[name][0, :7].cpu().numpy(), env_states["actors"][name][0, :7], atol=1e-3):
+                raise ValueError(
+                    f"traj_{episode['episode_id']} notes no sizes, and resetting to its seed {seed} does not give its scene; "
+                    "it was recorded with another version of ManiSkill"
+                )
         return read_geometry(self.env, self.task)
 
     def close(self) -> None:
