@@ -116,7 +116,7 @@ class InfoAtlasLoss(nn.Module):
     def _critics(self, x: Tensor, y: Tensor) -> tuple[Any, bool, int]:
         x, y, batched = check_samples(x, y, None if self.slices is not None else self._frozen[0].config.max_dim)
         b, device = len(x), x.device
-        model = self._model(device)
+        model = self._frozen[0].to(device)
         # Ranks and projections in at least single precision, also under autocast.
         with torch.autocast(device.type, enabled=False):
             x, y = (t.float() if t.dtype in (torch.float16, torch.bfloat16) else t for t in (x, y))
@@ -141,9 +141,6 @@ class InfoAtlasLoss(nn.Module):
             else:
                 out.append(project(samples, frames.to(samples)))
         return out[0], out[1]
-
-    def _model(self, device: torch.device) -> InfoAtlas:
-        return self._frozen[0].to(device)
 
     def extra_repr(self) -> str:
         return (

@@ -210,6 +210,12 @@ def test_files_of_others_are_never_overwritten(demo_root, tmp_path):
     json_path.write_text(json.dumps(meta))
     with pytest.raises(ValueError, match=r"is there already.*demos\.path="):
         collect_demonstrations(task, tmp_path / "demos", 2)
+    for suffix in (".h5", ".json"):
+        shutil.copy(json_path.with_suffix(suffix), demo_path(tmp_path / "demos", task, "pd_ee_delta_pose").with_suffix(suffix))
+    meta["collection"] = {"first_seed": 0}
+    json_path.write_text(json.dumps(meta))
+    with pytest.raises(ValueError, match=r"pd_ee_delta_pose.*is there already"):
+        convert_demonstrations(task, tmp_path / "demos", 1, "pd_ee_delta_pose")
     with pytest.raises(ValueError, match="at least 1, not 0"):
         collect_demonstrations(task, tmp_path / "demos", 0)
 

@@ -63,22 +63,15 @@ def collect_demonstrations(
     Returns at once where the file already holds at least ``count`` episodes.
 
     Raises:
-        ValueError: ``count`` below 1, or the place is taken by a file that this function did not make, or made from
-            other scenes. It is never overwritten.
+        ValueError: ``count`` below 1, or the place is taken by a complete file that this function did not make, or made
+            from other scenes; that is never overwritten. A damaged one is made again from its chunks.
         RuntimeError: scene after scene fails; the reasons are listed.
     """
     if count < 1:
         raise ValueError(f"demos.count has to be at least 1, not {count}")
     path = demo_path(root, task)
-    meta = _finished(path)
-    if meta is not None:
-        if meta.get("collection", {}).get("first_seed") != first_seed:
-            raise ValueError(
-                f"{path} is there already and was not collected from first_seed={first_seed}; read it with demos.path={path}, "
-                "or collect to another folder with paths.demos="
-            )
-        if len(meta["episodes"]) >= count:
-            return CollectionReport(path, meta["collection"]["successes"], meta["collection"]["attempts"], reused=True)
+    if (there := _reusable(path, count, first_seed)) is not None:
+        return there
 
     def jobs() -> Iterator[tuple[Path, tuple[Any, ...]]]:
         for start in itertools.count(first_seed, CHUNK):
@@ -104,9 +97,8 @@ def convert_demonstrations(
         raise ValueError(f"{source} is missing or damaged; python tasks/collect_demos.py env={task.name} makes it")
     episodes = source_meta["episodes"]
     first_seed = source_meta.get("collection", {}).get("first_seed", 0)
-    meta = _finished(path)
-    if meta is not None and meta["collection"]["first_seed"] == first_seed and len(meta["episodes"]) >= count:
-        return CollectionReport(path, meta["collection"]["successes"], meta["collection"]["attempts"], reused=True)
+    if (there := _reusable(path, count, first_seed)) is not None:
+        return there
 
     def jobs() -> Iterator[tuple[Path, tuple[Any, ...]]]:
         for start in range(0, len(episodes), CHUNK):
@@ -116,6 +108,22 @@ def convert_demonstrations(
 
     chunks = _run_chunks(jobs(), count, processes, progress)
     return _merge(path, chunks, count, first_seed)
+
+
+def _reusable(path: Path, count: int, first_seed: int) -> CollectionReport | None:
+    """What is at ``path`` if it serves; None if it has to be made or extended; an error if it is not ours to replace."""
+    meta = _finished(path)
+    if meta is None:
+        return None
+    collection = meta.get("collection", {})
+    if collection.get("first_seed") != first_seed:
+        raise ValueError(
+            f"{path} is there already and was not collected from first_seed={first_seed}; read it with demos.path={path}, "
+            "or collect to another folder with paths.demos="
+        )
+    if len(meta["episodes"]) < count:
+        return None
+    return CollectionReport(path, collection["successes"], collection["attempts"], reused=True)
 
 
 def _part_path(path: Path, control_mode: str, seeds: list[int]) -> Path:
