@@ -9,7 +9,9 @@ Families of dependence:
   randomly attenuated cross-blocks, so that weak dependence is covered;
 - one component with a random spectrum of canonical correlations;
 - checkerboard copulas: piecewise constant densities on a grid of cells, some cells empty (bounded supports, thin bands),
-  with continuous or with discrete (tied) values;
+  with continuous, rounded or discrete values;
+- latent classes: coordinates that are independent given a class of x and a class of y, each with an emission of its own:
+  discrete, counts, continuous, or continuous with an atom;
 - independent pairs, by breaking the pairing of any of the above.
 """
 
@@ -24,7 +26,7 @@ import torch
 from torch import Tensor
 
 LogRatio = Callable[[Tensor, Tensor], Tensor]
-"""Indices i, j to the log density ratio of the pairs (x_i, y_j)."""
+"""Points ``(N, dx), (N, dy)``, before any flow, to the log density ratio ``(N,)`` of the pairs."""
 
 Sampled = tuple[Tensor, Tensor, LogRatio]
 
@@ -38,11 +40,8 @@ class Problem(NamedTuple):
     query_y: Tensor  # (b, q, dy)
     joint_log_ratio: Tensor  # (b, q): s at (query_x[i], query_y[i])
     product_log_ratio: Tensor  # (b, q): s at (query_x[i], query_y[i - 1])
-
-    @property
-    def mi(self) -> Tensor:
-        """Monte Carlo estimate of the true MI in nats, ``(b,)``."""
-        return self.joint_log_ratio.mean(-1)
+    mi: Tensor  # (b,): true MI in nats, a Monte Carlo mean of s over query and further fresh samples
+    mi_error: Tensor  # (b,): its standard error
 
 
 @dataclass(frozen=True)
@@ -51,42 +50,63 @@ class AtlasConfig:
     min_samples: int = 64
     max_samples: int = 5000
     query: int = 256
+    truth: int = 1024
+    """Further fresh samples that the true MI is averaged over."""
     max_components: int = 60
+    flows: bool = True
+    """Let x and y go through random flows; otherwise through random elementwise monotone maps at most."""
 
 
 def sample_sizes(config: AtlasConfig, generator: torch.Generator) -> tuple[int, int, int]:
     """Random ``n, dx, dy``: n log-uniform, small dimensions more often, equal dimensions half of the time."""
     low, high = math.log(config.min_samples), math.log(config.max_samples)
     n = round(math.exp(low + (high - low) * _uniform(generator)))
-    dims = [1 + int((config.max_dim) * _uniform(generator) ** 2.2) for _ in range(2)]
+    dims = [1 + int(config.max_dim * _uniform(generator) ** 2.2) for _ in range(2)]
     if _uniform(generator) < 0.5:
         dims[1] = dims[0]
     return n, *dims
 
 
-def sample_problems(batch: int, n: int, dx: int, dy: int, config: AtlasConfig, generator: torch.Generator) -> Problem:
-    """Draw a batch of independent random problems of one size."""
-    problems = [_sample_problem(n, dx, dy, config, generator) for _ in range(batch)]
+def sample_problems(
+    batch: int, n: int, dx: int, dy: int, config: AtlasConfig, generator: torch.Generator, *, rank: int = 0, world: int = 1
+) -> Problem:
+    """Draw a batch of independent random problems of one size; every problem has a seed of its own, so that ``world``
+    processes can share a batch: each draws ``batch / world`` of it."""
+    seeds = torch.randint(2**62, (batch,), generator=generator)[rank::world]
+    problems = [_sample_problem(n, dx, dy, config, torch.Generator().manual_seed(int(seed))) for seed in seeds]
     return Problem(*(torch.stack(parts) for parts in zip(*problems, strict=True)))
 
 
-def _sample_problem(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Generator) -> tuple[Tensor, ...]:
-    total = n + config.query
+def sample_latent(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Generator) -> Sampled:
+    """n samples of a random dependence before any flow, and its log density ratio."""
     kind = _uniform(g)
-    if kind < 0.2:
-        x, y, log_ratio = _checkerboard(total, dx, dy, g)
-    elif kind < 0.4:
-        x, y, log_ratio = _spectrum(total, dx, dy, g)
-    else:
-        x, y, log_ratio = _mixture(total, dx, dy, config.max_components, g)
-    context, query = torch.arange(n), torch.arange(n, total)
-    rolled = query.roll(1)
-    s_joint, s_product = log_ratio(query, query), log_ratio(query, rolled)
-    if _uniform(g) < 0.07:
-        y = y[torch.randperm(total, generator=g)]
-        s_joint, s_product = torch.zeros_like(s_joint), torch.zeros_like(s_product)
-    x, y = _flow(x, g), _flow(y, g)
-    return x[context], y[context], x[query], y[query], s_joint, s_product
+    if kind < 0.18:
+        return _checkerboard(n, dx, dy, g)
+    if kind < 0.32:
+        return _latent_classes(n, dx, dy, g)
+    if kind < 0.5:
+        return _spectrum(n, dx, dy, g)
+    return _mixture(n, dx, dy, config.max_components, g)
+
+
+def sample_elliptical(n: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
+    """n samples of one Gaussian or Student-t component, with a random spectrum or a low-rank correlation matrix."""
+    return _spectrum(n, dx, dy, g) if _uniform(g) < 0.6 else _mixture(n, dx, dy, 1, g)
+
+
+def _sample_problem(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Generator) -> tuple[Tensor, ...]:
+    kept = n + config.query
+    x, y, log_ratio = sample_latent(kept + config.truth, dx, dy, config, g)
+    query = slice(n, kept)
+    s_joint, s_product = log_ratio(x[n:], y[n:]), log_ratio(x[query], y[query].roll(1, 0))
+    mi, mi_error = s_joint.mean(), s_joint.std() / math.sqrt(len(s_joint))
+    s_joint = s_joint[: config.query]
+    if _uniform(g) < 0.1:
+        y = torch.cat([y[torch.randperm(kept, generator=g)], y[kept:]])
+        s_joint, s_product, mi, mi_error = (torch.zeros_like(t) for t in (s_joint, s_product, mi, mi_error))
+    transform = flow if config.flows else _monotone
+    x, y = transform(x[:kept], g), transform(y[:kept], g)
+    return x[:n], y[:n], x[query], y[query], s_joint, s_product, mi, mi_error
 
 
 # --- dependence -------------------------------------------------------------------------------------------------------
@@ -96,7 +116,13 @@ def _mixture(total: int, dx: int, dy: int, max_components: int, g: torch.Generat
     """Mixture of Gaussian or Student-t components (Algorithm 1)."""
     d = dx + dy
     u = _uniform(g)
-    k = 1 if u < 0.25 else 2 + int(7 * _uniform(g)) if u < 0.6 else 2 + int((max_components - 1) * _uniform(g))
+    k = (
+        1
+        if u < 0.25 or max_components == 1
+        else 2 + int(7 * _uniform(g))
+        if u < 0.6
+        else 2 + int((max_components - 1) * _uniform(g))
+    )
     spread = 5 * _uniform(g) if k > 1 else 0.0
     weights = torch.rand(k, generator=g) + 1e-3
     weights = weights / weights.sum()
@@ -123,7 +149,8 @@ def _spectrum(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
     r = min(dx, dy)
     active = 1 + int(r * _uniform(g))
     rho = torch.zeros(r)
-    rho[:active] = torch.rand(active, generator=g) ** (0.5 + 2 * _uniform(g)) * (0.3 + 0.69 * _uniform(g))
+    strength = 0.3 * _uniform(g) if _uniform(g) < 0.2 else 0.3 + 0.69 * _uniform(g)
+    rho[:active] = torch.rand(active, generator=g) ** (0.2 + 2 * _uniform(g)) * strength
     covariance = torch.eye(dx + dy)
     index = torch.arange(r)
     covariance[index, dx + index] = covariance[dx + index, index] = rho
@@ -168,7 +195,6 @@ def _sample_mixture(
         )
         return torch.logsumexp(log_weights + torch.where(torch.isfinite(dof), student, gauss) - log_det, -1)
 
-    x, y = z[:, :dx], z[:, dx:]
     chol_y = torch.linalg.cholesky(covariance[:, dx:, dx:])
     parts = {
         "x": (inverse[:, :dx, :dx], chol.diagonal(dim1=-2, dim2=-1)[:, :dx], means[:, :dx]),
@@ -176,11 +202,11 @@ def _sample_mixture(
         "xy": (inverse, chol.diagonal(dim1=-2, dim2=-1), means),
     }
 
-    def log_ratio(i: Tensor, j: Tensor) -> Tensor:
-        joint = log_density(torch.cat([x[i], y[j]], -1), *parts["xy"])
-        return joint - log_density(x[i], *parts["x"]) - log_density(y[j], *parts["y"])
+    def log_ratio(x: Tensor, y: Tensor) -> Tensor:
+        joint = log_density(torch.cat([x, y], -1), *parts["xy"])
+        return joint - log_density(x, *parts["x"]) - log_density(y, *parts["y"])
 
-    return x.float(), y.float(), log_ratio
+    return z[:, :dx].float(), z[:, dx:].float(), log_ratio
 
 
 def _low_rank_correlation(k: int, d: int, g: torch.Generator) -> Tensor:
@@ -193,29 +219,98 @@ def _low_rank_correlation(k: int, d: int, g: torch.Generator) -> Tensor:
 
 
 def _checkerboard(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
-    """Independent pairs of coordinates, some of them with a piecewise constant joint density."""
-    r = min(dx, dy)
-    active = 1 + int(min(r, 4) * _uniform(g))
-    discrete = _uniform(g) < 0.3
-    x = torch.rand(total, dx, generator=g)
-    y = torch.rand(total, dy, generator=g)
-    terms = []
-    for pair in range(active):
-        rows, columns = (2 + int((3 if discrete else 14) * _uniform(g) ** 1.5) for _ in range(2))
-        table = _random_table(rows, columns, g)
-        ratio = torch.log(table / (table.sum(1, keepdim=True) * table.sum(0, keepdim=True)) + 1e-12).clamp(min=-20)
-        cell = torch.multinomial(table.flatten(), total, replacement=True, generator=g)
-        i, j = cell // columns, cell % columns
-        terms.append((ratio, i, j))
-        if discrete:
-            x[:, pair], y[:, pair] = i.float(), j.float()
-        else:
-            x[:, pair], y[:, pair] = (i + x[:, pair]) / rows, (j + y[:, pair]) / columns
+    """Independent pairs of coordinates, some of them with a piecewise constant joint density on the unit square.
 
-    def log_ratio(a: Tensor, b: Tensor) -> Tensor:
-        return sum(ratio[i[a], j[b]] for ratio, i, j in terms)
+    Discrete values sit in the middle of their cell; rounded ones on a finer grid, which keeps the MI: within a cell x and
+    y are independent.
+    """
+    active = 1 + int(min(dx, dy, 8) * _uniform(g))
+    style = _uniform(g)
+    discrete, rounded = style < 0.3, 0.3 <= style < 0.45
+    x, y = torch.rand(total, dx, generator=g), torch.rand(total, dy, generator=g)
+    grain = 1 + int(4 * _uniform(g))
+    tables = []
+    for pair in range(active):
+        rows, columns = (2 + int((3 if discrete else 40) * _uniform(g) ** 2) for _ in range(2))
+        table = _random_table(rows, columns, g)
+        tables.append(torch.log(table / (table.sum(1, keepdim=True) * table.sum(0, keepdim=True)) + 1e-12).clamp(min=-20))
+        cell = torch.multinomial(table.flatten(), total, replacement=True, generator=g)
+        for side, index, size in ((x, cell // columns, rows), (y, cell % columns, columns)):
+            within = torch.full((total,), 0.5) if discrete else side[:, pair]
+            if rounded:
+                within = ((within * grain).floor() + 0.5) / grain
+            side[:, pair] = (index + within.clamp(1e-3, 1 - 1e-3)) / size
+
+    def log_ratio(x: Tensor, y: Tensor) -> Tensor:
+        parts = []
+        for pair, table in enumerate(tables):
+            i, j = ((side[:, pair] * size).long().clamp(0, size - 1) for side, size in zip((x, y), table.shape, strict=True))
+            parts.append(table[i, j])
+        return torch.stack(parts).sum(0)
 
     return x, y, log_ratio
+
+
+def _latent_classes(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
+    """Coordinates that are independent given the classes (k, l) of x and y, which have a random joint table."""
+    rows, columns = (2 + int(10 * _uniform(g) ** 1.5) for _ in range(2))
+    table = _random_table(rows, columns, g)
+    if _uniform(g) < 0.6:  # some classes of y go with one class of x
+        k = torch.arange(rows)
+        table[k, torch.randperm(rows, generator=g) % columns] += torch.rand(rows, generator=g) * 6 * _uniform(g) / rows
+        table = table / table.sum()
+    cell = torch.multinomial(table.flatten(), total, replacement=True, generator=g)
+    strength = 0.3 + 3.5 * _uniform(g)
+    x, densities_x = _emissions(cell // columns, rows, dx, strength, g)
+    y, densities_y = _emissions(cell % columns, columns, dy, strength, g)
+    log_table = table.log()
+
+    def log_ratio(x: Tensor, y: Tensor) -> Tensor:
+        a = torch.stack([density(x[:, c]) for c, density in enumerate(densities_x)]).sum(0)  # (N, rows)
+        b = torch.stack([density(y[:, c]) for c, density in enumerate(densities_y)]).sum(0)
+        joint = (a.unsqueeze(2) + b.unsqueeze(1) + log_table).flatten(1).logsumexp(-1)
+        return joint - (a + log_table.logsumexp(1)).logsumexp(-1) - (b + log_table.logsumexp(0)).logsumexp(-1)
+
+    return x, y, log_ratio
+
+
+def _emissions(
+    label: Tensor, classes: int, d: int, strength: float, g: torch.Generator
+) -> tuple[Tensor, list[Callable[[Tensor], Tensor]]]:
+    """Samples ``(total, d)`` given the class of each, and per coordinate the log density of values in every class,
+    ``(N,)`` to ``(N, classes)``."""
+    style = _uniform(g)
+    columns, densities = [], []
+    for _ in range(d):
+        # Half of the time all coordinates are of one kind.
+        kind = style if style < 0.5 else 0.5 * _uniform(g)
+        if kind < 0.3:
+            levels = 2 + int(10 * _uniform(g) ** 2)
+            if kind < 0.12:  # counts with a rate that depends on the class
+                levels = 24
+                rate = torch.exp(0.5 + 0.5 * strength * torch.randn(classes, 1, generator=g)).clamp(max=12)
+                values = torch.arange(levels, dtype=torch.float32)
+                logits = values * rate.log() - torch.lgamma(values + 1)
+            else:
+                logits = strength * torch.randn(classes, levels, generator=g)
+            log_mass = logits.log_softmax(-1)
+            columns.append(torch.multinomial(log_mass.exp()[label], 1, generator=g).squeeze(-1).float())
+            densities.append(lambda v, log_mass=log_mass, top=levels - 1: log_mass.mT[v.round().long().clamp(0, top)])
+            continue
+        centre = strength * torch.randn(classes, generator=g)
+        log_scale = 0.4 * torch.randn(classes, generator=g)
+        atom = torch.full((classes,), 1e-9) if kind < 0.4 else (strength * torch.randn(classes, generator=g)).sigmoid()
+        place = float(torch.randn((), generator=g)) - 3
+        smooth = centre[label] + log_scale.exp()[label] * torch.randn(len(label), generator=g)
+        columns.append(torch.where(torch.rand(len(label), generator=g) < atom[label], place, smooth))
+
+        def density(v: Tensor, centre=centre, log_scale=log_scale, atom=atom, place=place) -> Tensor:
+            v = v.unsqueeze(-1)
+            normal = -0.5 * ((v - centre) / log_scale.exp()) ** 2 - log_scale - 0.5 * math.log(2 * math.pi)
+            return torch.where(v == place, atom.log(), normal + torch.log1p(-atom.clamp(max=1 - 1e-6)))
+
+        densities.append(density)
+    return torch.stack(columns, -1), densities
 
 
 def _random_table(rows: int, columns: int, g: torch.Generator) -> Tensor:
@@ -239,10 +334,10 @@ def _random_table(rows: int, columns: int, g: torch.Generator) -> Tensor:
 # --- flows ------------------------------------------------------------------------------------------------------------
 
 
-def _flow(x: Tensor, g: torch.Generator) -> Tensor:
+def flow(x: Tensor, g: torch.Generator) -> Tensor:
     """A random invertible map of one side ``(total, d)``: linear, elementwise monotone and coupling layers."""
     d = x.shape[-1]
-    depth = 0 if _uniform(g) < 0.3 else 1 + int(3 * _uniform(g))
+    depth = 0 if _uniform(g) < 0.3 else 1 + int(4 * _uniform(g))
     for _ in range(depth):
         x = (x - x.mean(0)) / (x.std(0) + 1e-6)
         if d > 1:
@@ -263,11 +358,11 @@ def _coupling(x: Tensor, g: torch.Generator) -> Tensor:
     d = x.shape[-1]
     perm = torch.randperm(d, generator=g)
     a, b = perm[: d // 2], perm[d // 2 :]
-    frequency = 0.3 + 1.7 * _uniform(g)
+    frequency = 0.3 + 2.2 * _uniform(g)
     hidden = torch.sin(
         frequency * x[:, a] @ torch.randn(len(a), 16, generator=g) / math.sqrt(len(a)) + 6.28 * torch.rand(16, generator=g)
     )
-    shift = hidden @ torch.randn(16, len(b), generator=g) / 4 * (1.5 * _uniform(g))
+    shift = hidden @ torch.randn(16, len(b), generator=g) / 4 * (2.5 * _uniform(g))
     scale = torch.exp(0.5 * _uniform(g) * torch.tanh(hidden @ torch.randn(16, len(b), generator=g) / 2))
     out = x.clone()
     out[:, b] = x[:, b] * scale + shift

@@ -1,7 +1,10 @@
-"""Distributions that know their own mutual information: the eight tasks of InfoAtlas' Table 1.
+"""Distributions that know their own mutual information (nats).
 
-They are tasks of the BMI benchmark (Czyz et al., 2023, "Beyond Normal"), written anew. Each keeps its exact MI (nats)
-because x and y are transformed separately by invertible maps.
+``BMI_TASKS`` are the eight tasks of InfoAtlas' Table 1, from the BMI benchmark (Czyz et al., 2023, "Beyond Normal"),
+written anew; each keeps its exact MI because x and y are transformed separately by invertible maps.
+
+``DISCRETE_TASKS`` reproduce the truths of the second table of the InfoAtlas poster, which does not say how its tasks are
+built: five independent pairs of coordinates each (Beta: one), with the MI of a pair exact.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ class BenchmarkTask:
 
     name: str
     """Column of Table 1."""
-    bmi_id: str
-    """Identifier of the task in the BMI benchmark."""
+    origin: str
+    """Identifier of the task in the BMI benchmark, or how it is built."""
     mi: float
     """True mutual information in nats."""
     sampler: Sampler
@@ -163,4 +166,82 @@ BMI_TASKS: tuple[BenchmarkTask, ...] = (
     BenchmarkTask("Hc@Mn", "half_cube-multinormal-sparse-5-5-2-2.0", _SPARSE_5, _mapped(_sparse(5), _half_cube, _half_cube)),
     BenchmarkTask("Additive", "1v1-additive-0.1", 0.1 + math.log(1 / 0.2), _additive),
     BenchmarkTask("Bimodal", "1v1-bimodal-0.75", gaussian_mi(np.array([[1, 0.75], [0.75, 1]]), 1), _bimodal),
+)
+
+
+def table_mi(table: Array) -> float:
+    """MI in nats of a joint probability table."""
+    independent = table.sum(1, keepdims=True) * table.sum(0, keepdims=True)
+    positive = table > 0
+    return float((table[positive] * np.log(table[positive] / independent[positive])).sum())
+
+
+def _copula(d: int, quantile: Callable[[Array], Array], rho: float = 0.5) -> Sampler:
+    """Pairs with a Gaussian copula and given margins."""
+
+    def sample(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        x, noise = rng.standard_normal((2, n, d))
+        y = rho * x + math.sqrt(1 - rho**2) * noise
+        return quantile(_normal_cdf(x)), quantile(_normal_cdf(y))
+
+    return sample
+
+
+def _beta_quantile(u: Array) -> Array:
+    """Of Beta(2, 1)."""
+    return np.sqrt(u)
+
+
+def _gamma_quantile(u: Array) -> Array:
+    """Of Gamma(2, 1): its distribution function is 1 - (1 + t) exp(-t)."""
+    grid = np.linspace(0, 60, 60_001)
+    return np.interp(u, 1 - (1 + grid) * np.exp(-grid), grid)
+
+
+def _noisy_label(d: int, labels: int, noise: float) -> Sampler:
+    """Uniform labels; y is x or, with probability ``noise``, another label."""
+
+    def sample(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        x = rng.integers(0, labels, (n, d))
+        changed = rng.random((n, d)) < noise
+        y = np.where(changed, (x + rng.integers(1, labels, (n, d))) % labels, x)
+        return x.astype(float), y.astype(float)
+
+    return sample
+
+
+def _noisy_label_mi(labels: int, noise: float) -> float:
+    table = np.full((labels, labels), noise / (labels - 1) / labels)
+    np.fill_diagonal(table, (1 - noise) / labels)
+    return table_mi(table)
+
+
+def _shared_count(d: int, shared: float, own: float) -> Sampler:
+    """x = a + c, y = b + c with Poisson counts a, b of rate ``own`` and c of rate ``shared``."""
+
+    def sample(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        c = rng.poisson(shared, (n, d))
+        return (rng.poisson(own, (n, d)) + c).astype(float), (rng.poisson(own, (n, d)) + c).astype(float)
+
+    return sample
+
+
+def _shared_count_mi(shared: float, own: float, top: int = 60) -> float:
+    def mass(rate: float) -> Array:
+        counts = np.arange(top)
+        return np.exp(counts * math.log(rate) - rate - np.array([math.lgamma(k + 1) for k in counts]))
+
+    a, c = mass(own), mass(shared)
+    table = np.zeros((top, top))
+    for k in range(top):
+        table[k:, k:] += c[k] * np.outer(a[: top - k], a[: top - k])
+    return table_mi(table)
+
+
+DISCRETE_TASKS: tuple[BenchmarkTask, ...] = (
+    BenchmarkTask("Beta-1d", "Gaussian copula, rho = 0.5", -0.5 * math.log(0.75), _copula(1, _beta_quantile)),
+    BenchmarkTask("Gamma-5d", "Gaussian copula, rho = 0.5", -2.5 * math.log(0.75), _copula(5, _gamma_quantile)),
+    BenchmarkTask("Bern-5d", "noisy label, 1/4", 5 * _noisy_label_mi(2, 0.25), _noisy_label(5, 2, 0.25)),
+    BenchmarkTask("Poisson-5d", "shared count, rates 2", 5 * _shared_count_mi(2.0, 2.0), _shared_count(5, 2.0, 2.0)),
+    BenchmarkTask("Cat-5d", "noisy label of four, 0.54", 5 * _noisy_label_mi(4, 0.54), _noisy_label(5, 4, 0.54)),
 )

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from infoatlas_rl.layers import SideNetwork
+from infoatlas_rl.layers import SideNetwork, feature_count
 
 
 class LinearCanonical(NamedTuple):
@@ -33,6 +33,7 @@ class LinearCanonical(NamedTuple):
     map_x: Tensor  # (b, dx, dx)
     map_y: Tensor  # (b, dy, dy)
     rho: Tensor  # (b, min(dx, dy)), descending, in [0, 1]
+    held_out: Tensor  # (b, min(dx, dy)), two-fold: maps of one half of the samples, correlations on the other
 
     def x(self, z_x: Tensor) -> Tensor:
         return (z_x - self.mean_x) @ self.map_x
@@ -48,17 +49,47 @@ def linear_canonical(z_x: Tensor, z_y: Tensor, ridge: float) -> LinearCanonical:
     """
     x, y = z_x.detach().double(), z_y.detach().double()
     mean_x, mean_y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
-    x, y = x - mean_x, y - mean_y
-    n = x.shape[1]
-    chol_x, chol_y = (
-        torch.linalg.cholesky(side.mT @ side / n + ridge * torch.eye(side.shape[-1], dtype=side.dtype, device=side.device))
-        for side in (x, y)
-    )
-    u, rho, v_t = torch.linalg.svd(_whiten_cross(x.mT @ y / n, chol_x, chol_y))
+    halves = Moments.of_halves(x - mean_x, y - mean_y)
+    # The analyses of all samples and of both halves go through one batch of decompositions.
+    three = Moments(*(torch.cat([whole, half]) for whole, half in zip(halves.pooled(), halves, strict=True)))
+    chol_x, chol_y = (torch.linalg.cholesky(_plus_diagonal(c, torch.full_like(c[..., 0], ridge))) for c in three[:2])
+    u, rho, v_t = torch.linalg.svd(_whiten_cross(three.cross, chol_x, chol_y))
     u, v = _fix_signs(u, v_t.mT)
     map_x = torch.linalg.solve_triangular(chol_x.mT, u, upper=True)
     map_y = torch.linalg.solve_triangular(chol_y.mT, v, upper=True)
-    return LinearCanonical(*(t.float() for t in (mean_x, mean_y, map_x, map_y, rho.clamp(max=1.0))))
+    b, r = len(x), rho.shape[-1]
+    held_out = halves.swapped().correlations(map_x[b:, :, :r], map_y[b:, :, :r])
+    out = (mean_x, mean_y, map_x[:b], map_y[:b], rho[:b].clamp(max=1.0), (held_out[:b] + held_out[b:]) / 2)
+    return LinearCanonical(*(t.float() for t in out))
+
+
+class Moments(NamedTuple):
+    """Second moments of centred features ``f: (b, n, p), g: (b, n, q)``."""
+
+    x: Tensor  # (b, p, p)
+    y: Tensor  # (b, q, q)
+    cross: Tensor  # (b, p, q)
+
+    @classmethod
+    def of_halves(cls, f: Tensor, g: Tensor) -> Moments:
+        """Of the first and of the second half of the samples, ``(2 b, ., .)``."""
+        half = f.shape[1] // 2
+        parts = [(f[:, :half], g[:, :half]), (f[:, half:], g[:, half:])]
+        moments = [(a.mT @ a / a.shape[1], c.mT @ c / a.shape[1], a.mT @ c / a.shape[1]) for a, c in parts]
+        return cls(*(torch.cat(pair) for pair in zip(*moments, strict=True)))
+
+    def pooled(self) -> Moments:
+        """From halves to all samples. For odd n the halves count the same: a difference of 1/n."""
+        return Moments(*(sum(m.chunk(2)) / 2 for m in self))
+
+    def swapped(self) -> Moments:
+        return Moments(*(m.roll(len(m) // 2, 0) for m in self))
+
+    def correlations(self, map_x: Tensor, map_y: Tensor) -> Tensor:
+        """Correlations ``(b, r)`` of the variates ``f @ map_x`` and ``g @ map_y``."""
+        cross = ((self.cross @ map_y) * map_x).sum(-2)
+        energy_x, energy_y = (((m @ w) * w).sum(-2).clamp(min=1e-3) for m, w in ((self.x, map_x), (self.y, map_y)))
+        return (cross * (energy_x * energy_y).rsqrt()).clamp(-1, 1)
 
 
 class NonlinearCanonical(NamedTuple):
@@ -67,6 +98,7 @@ class NonlinearCanonical(NamedTuple):
     map_x: Tensor  # (b, m, r), not differentiable
     map_y: Tensor  # (b, m, r), not differentiable
     correlations: Tensor  # (b, r), descending, shrunk by the ridge; not differentiable
+    held_out: Tensor  # (b, r), two-fold; not differentiable
     chol_x: Tensor  # (b, m, m)
     chol_y: Tensor  # (b, m, m)
     cross: Tensor  # (b, m, m)
@@ -77,22 +109,33 @@ class NonlinearCanonical(NamedTuple):
         return torch.cholesky_solve(half.mT, self.chol_y).mT
 
 
-def nonlinear_canonical(f: Tensor, g: Tensor, ridge: Tensor, variates: int) -> NonlinearCanonical:
-    """CCA of centred features ``f, g: (b, n, m)`` with a diagonal ridge ``(b, m)``.
+def nonlinear_canonical(f: Tensor, g: Tensor, ridge_x: Tensor, ridge_y: Tensor, variates: int) -> NonlinearCanonical:
+    """CCA of centred features ``f: (b, n, p), g: (b, n, q)`` with diagonal ridges ``(b, p), (b, q)``.
 
-    The leading ``variates`` pairs are found by subspace iteration with a few matrix products: an m x m SVD would cost
-    more than everything else in the forward pass.
+    The leading ``variates`` pairs are found by subspace iteration with a few matrix products: an SVD would cost more than
+    everything else in the forward pass. For the held-out correlations the ridge is doubled with the halved samples; they are
+    held out given the features, which know the linear coordinates of all samples.
     """
-    n = f.shape[1]
-    penalty = torch.diag_embed(ridge)
-    chol_x = torch.linalg.cholesky(f.mT @ f / n + penalty)
-    chol_y = torch.linalg.cholesky(g.mT @ g / n + penalty)
-    cross = f.mT @ g / n
+    halves = Moments.of_halves(f, g)
+    moments = halves.pooled()
+    chol_x = torch.linalg.cholesky(_plus_diagonal(moments.x, ridge_x))
+    chol_y = torch.linalg.cholesky(_plus_diagonal(moments.y, ridge_y))
     with torch.no_grad():
-        left, correlations, right = _leading_singular(_whiten_cross(cross, chol_x, chol_y), variates)
+        left, correlations, right = _leading_singular(_whiten_cross(moments.cross, chol_x, chol_y), variates)
         map_x = torch.linalg.solve_triangular(chol_x.mT, left, upper=True)
         map_y = torch.linalg.solve_triangular(chol_y.mT, right, upper=True)
-    return NonlinearCanonical(map_x, map_y, correlations, chol_x, chol_y, cross)
+        held_out = _held_out(halves, 2 * ridge_x, 2 * ridge_y, variates)
+    return NonlinearCanonical(map_x, map_y, correlations, held_out, chol_x, chol_y, moments.cross)
+
+
+def _held_out(halves: Moments, ridge_x: Tensor, ridge_y: Tensor, variates: int) -> Tensor:
+    chol_x = torch.linalg.cholesky(_plus_diagonal(halves.x, ridge_x.repeat(2, 1)))
+    chol_y = torch.linalg.cholesky(_plus_diagonal(halves.y, ridge_y.repeat(2, 1)))
+    left, _, right = _leading_singular(_whiten_cross(halves.cross, chol_x, chol_y), variates, iterations=3)
+    map_x = torch.linalg.solve_triangular(chol_x.mT, left, upper=True)
+    map_y = torch.linalg.solve_triangular(chol_y.mT, right, upper=True)
+    first, second = halves.swapped().correlations(map_x, map_y).chunk(2)
+    return (first + second) / 2
 
 
 class Maps(NamedTuple):
@@ -102,7 +145,8 @@ class Maps(NamedTuple):
     nonlinear: NonlinearCanonical
     centre: tuple[Tensor, Tensor]  # of the features of x and of y, (b, 1, m)
     scale: tuple[Tensor, Tensor]
-    rho: Tensor  # (b, min(dx, dy)), shrunk
+    dims: tuple[Tensor, Tensor]  # columns of x and of y that are not constant, (b, 1)
+    sizes: Tensor  # (b, ...): what the features of a side depend on
     summary: Tensor  # (b, s)
 
 
@@ -110,28 +154,27 @@ class CanonicalEncoder(nn.Module):
     """Fits the canonical maps of a data set and applies them.
 
     Args:
-        max_dim: D, to which coordinates are padded with zeros (zero columns change neither MI nor any of the maps).
+        max_dim: D, the largest number of columns.
         width: of the feature network of a side.
-        features: learned features of a side; the coordinates themselves are always among the features.
+        features: most learned features of a side; the coordinates themselves are always among the features.
         variates: r, number of nonlinear canonical variates.
         ridge: of the linear analysis.
     """
 
     def __init__(self, max_dim: int, width: int, features: int, variates: int, ridge: float) -> None:
         super().__init__()
-        self.max_dim, self.variates, self.ridge = max_dim, variates, ridge
-        self.sizes = max_dim + 3
-        self.summary_size = self.sizes + variates
-        self.shrinkage = Shrinkage(max_dim)
-        self.side = SideNetwork(max_dim, self.sizes, width, features)
+        self.max_dim, self.variates, self.ridge, self.most = max_dim, variates, ridge, features
+        sizes = 2 * max_dim + 3
+        self.summary_size = sizes + 2 * variates
+        self.side = SideNetwork(max_dim, sizes, width, features)
         self.log_ridge = nn.Parameter(torch.zeros(max_dim + features))
-        self.ridge_level = nn.Sequential(nn.Linear(self.sizes, 32), nn.SiLU(), nn.Linear(32, 1))
+        self.ridge_level = nn.Sequential(nn.Linear(sizes, 32), nn.SiLU(), nn.Linear(32, 1))
 
     def fit(self, z_x: Tensor, z_y: Tensor, *, differentiable: bool) -> tuple[Maps, tuple[Tensor, Tensor]]:
         """Fit all maps on normal scores ``(b, n, dx), (b, n, dy)``.
 
         Returns:
-            the maps, and the standardised features of both sides, ``(b, n, D + m)`` each. The features are always
+            the maps, and the standardised features of both sides, ``(b, n, d + m)`` each. The features are always
             differentiable with respect to the scores, the maps with respect to anything only if ``differentiable``.
         """
         n = z_x.shape[1]
@@ -139,59 +182,51 @@ class CanonicalEncoder(nn.Module):
         # Constant columns do not count: appending some must not change anything.
         dx, dy = ((z.amax(1) > z.amin(1)).sum(-1, keepdim=True) for z in (z_x, z_y))
         size = torch.full_like(linear.rho[:, :1], math.log(n / 500) / 2)
-        sizes = torch.cat([self.pad(linear.rho), size, dx / self.max_dim, dy / self.max_dim], dim=-1)
-        f, g = self.features(linear.x(z_x), sizes), self.features(linear.y(z_y), sizes)
+        correlations = [self.pad(linear.rho), self.pad(linear.held_out)]
+        sizes = torch.cat([*correlations, size, dx / self.max_dim, dy / self.max_dim], dim=-1)
+        count = feature_count(n, self.most)
+        f, g = self.features(linear.x(z_x), sizes, count), self.features(linear.y(z_y), sizes, count)
         with torch.set_grad_enabled(differentiable):
             centre = f.mean(1, keepdim=True), g.mean(1, keepdim=True)
-            scale = f.std(1, keepdim=True) + 1e-3, g.std(1, keepdim=True) + 1e-3
+            scale = tuple(
+                (t.square().mean(1, keepdim=True) - c**2).clamp(min=1e-6).sqrt() for t, c in ((f, centre[0]), (g, centre[1]))
+            )
         f, g = (f - centre[0]) / scale[0], (g - centre[1]) / scale[1]
         with torch.set_grad_enabled(differentiable), torch.autocast(z_x.device.type, enabled=False):
             # To start with, a prior worth fifty samples.
-            log_ridge = self.log_ridge + self.ridge_level(sizes).float() + math.log(50 / n)
-            nonlinear = nonlinear_canonical(f, g, log_ridge.clamp(-12, 4).exp(), self.variates)
-            rho = self.shrinkage(linear.rho, n, dx, dy).clamp(max=0.995)
-        maps = Maps(linear, nonlinear, centre, scale, rho, torch.cat([sizes, nonlinear.correlations], dim=-1))
-        return maps, (f, g)
+            level = self.ridge_level(sizes).float() + math.log(50 / n)
+            ridges = []
+            for d in (z_x.shape[-1], z_y.shape[-1]):
+                own = torch.cat([self.log_ridge[:d], self.log_ridge[self.max_dim : self.max_dim + count]])
+                ridges.append((own + level).clamp(-12, 4).exp())
+            nonlinear = nonlinear_canonical(f, g, *ridges, self.variates)
+        summary = torch.cat([sizes, nonlinear.correlations, nonlinear.held_out], dim=-1)
+        return Maps(linear, nonlinear, centre, scale, (dx, dy), sizes, summary), (f, g)
 
-    def features(self, coordinates: Tensor, sizes: Tensor) -> Tensor:
-        """Coordinates, zero padded, and learned features of one side, ``(b, n, D + m)``."""
-        coordinates = self.pad(coordinates)
-        return torch.cat([coordinates, self.side(coordinates, sizes).float()], dim=-1)
+    def features(self, coordinates: Tensor, sizes: Tensor, count: int) -> Tensor:
+        """Coordinates and learned features of one side, ``(b, n, d + count)``."""
+        return torch.cat([coordinates, self.side(coordinates, sizes, count).float()], dim=-1)
 
     def standardised(self, maps: Maps, z_x: Tensor, z_y: Tensor) -> tuple[Tensor, Tensor]:
         """Features of both sides as the nonlinear analysis saw them."""
-        sizes = maps.summary[:, : self.sizes]
-        f = (self.features(maps.linear.x(z_x), sizes) - maps.centre[0]) / maps.scale[0]
-        g = (self.features(maps.linear.y(z_y), sizes) - maps.centre[1]) / maps.scale[1]
-        return f, g
+        out = []
+        for side, coordinates in enumerate((maps.linear.x(z_x), maps.linear.y(z_y))):
+            count = maps.centre[side].shape[-1] - coordinates.shape[-1]
+            out.append((self.features(coordinates, maps.sizes, count) - maps.centre[side]) / maps.scale[side])
+        return out[0], out[1]
 
     def pad(self, t: Tensor) -> Tensor:
+        """Zeros up to D columns."""
         return nn.functional.pad(t, (0, self.max_dim - t.shape[-1]))
-
-
-class Shrinkage(nn.Module):
-    """Shrinks sample canonical correlations, which are inflated at small n, towards zero: ``(b, r)`` to ``(b, r)``."""
-
-    def __init__(self, max_dim: int, width: int = 32) -> None:
-        super().__init__()
-        self.max_dim = max_dim
-        self.net = nn.Sequential(nn.Linear(6, width), nn.SiLU(), nn.Linear(width, 1))
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.constant_(self.net[-1].bias, 3.0)
-
-    def forward(self, rho: Tensor, n: int, dx: Tensor, dy: Tensor) -> Tensor:
-        # Upper edge of the correlations of independent data (Wachter, 1980).
-        edge = ((dx * (n - dy).clamp(min=1)).sqrt() + (dy * (n - dx).clamp(min=1)).sqrt()) / n
-        edge = edge.clamp(max=1).expand_as(rho)
-        index = torch.arange(rho.shape[-1], device=rho.device, dtype=rho.dtype).expand_as(rho) / self.max_dim
-        size = torch.full_like(rho, math.log(n / 500) / 2)
-        columns = [rho, rho.logit(eps=1e-3) / 3, rho - edge, edge, index, size]
-        return rho * self.net(torch.stack(columns, dim=-1)).squeeze(-1).sigmoid()
 
 
 def _whiten_cross(cross: Tensor, chol_x: Tensor, chol_y: Tensor) -> Tensor:
     half = torch.linalg.solve_triangular(chol_x, cross, upper=False)
     return torch.linalg.solve_triangular(chol_y, half.mT, upper=False).mT
+
+
+def _plus_diagonal(matrix: Tensor, diagonal: Tensor) -> Tensor:
+    return matrix + torch.diag_embed(diagonal)
 
 
 def _leading_singular(matrix: Tensor, count: int, *, extra: int = 4, iterations: int = 6) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,20 +5,28 @@ With canonical coordinates u, v, shrunk correlations rho and features h the crit
     t(x, y) = base(x, y) + w . h(x, y)
     base    = sum_i [ rho_i u_i v_i - rho_i^2 (u_i^2 + v_i^2) / 2 ] / (1 - rho_i^2)      (up to a constant)
 
-The weights w maximise the penalised Donsker-Varadhan bound, which is concave in w, by a few Newton steps::
+The weights w maximise the penalised Donsker-Varadhan bound, which is concave in w, by a few damped Newton steps::
 
-    w <- w + (H + L)^-1 (E_p h - E_q~ h - L (w - w_0)),     q~ ~ product samples weighted by exp t
+    w <- w + a (H + L)^-1 (E_p h - E_q~ h - L (w - w_0)),     q~ ~ product samples weighted by exp t
 
-w_0 and L are generated. For H the mean of the covariances of h under q~ and under the joint samples p is taken: they
-agree at the optimum, where q~ = p, and the latter does not collapse when few product samples carry all the weight.
+The step size a, w_0 and L are generated. For H the mean of the covariances of h under q~ and under the joint samples p is
+taken: they agree at the optimum, where q~ = p, and the latter does not collapse when few product samples carry all the
+weight.
 """
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from infoatlas_rl.bounds import donsker_varadhan
 from infoatlas_rl.hypernetwork import CriticParameters
+
+HESSIAN_ROWS = 8192
+"""Samples that the Hessian is computed from, at most: it only has to point the steps in the right direction."""
 
 
 def gaussian_base(u: Tensor, v: Tensor, rho: Tensor) -> Tensor:
@@ -41,12 +49,19 @@ def soft_clip(values: Tensor, limit: float) -> Tensor:
     return limit * torch.tanh(values / limit)
 
 
+class Solution(NamedTuple):
+    """The solved last layer, and what is needed to ask how it would have come out on half of the samples."""
+
+    weights: Tensor  # (b, m)
+    factor: Tensor  # (b, m, m), Cholesky factor of the penalised Hessian; not differentiable
+
+
 def solve_last_layer(
     joint: Tensor, product: Tensor, base_joint: Tensor, base_product: Tensor, parameters: CriticParameters, steps: int
-) -> Tensor:
-    """The last layer w of the critic, ``(b, m)``.
+) -> Solution:
+    """The last layer w of the critic by damped Newton steps.
 
-    All but the last Newton step run without gradients, and the Hessian is held fixed: differentiating one Newton step
+    All but the last step run without gradients, and the Hessian is held fixed: differentiating one Newton step
     through its residual alone is implicit differentiation at the fixed point. Of all iterates the one with the best
     penalised bound is returned, so that an overshooting step cannot do harm.
 
@@ -54,8 +69,7 @@ def solve_last_layer(
         joint, product: features of joint samples ``(b, n, m)`` and of product samples ``(b, N, m)``.
         base_joint, base_product: the critic without them, ``(b, n)`` and ``(b, N)``.
     """
-    ridge = parameters.log_ridge.clamp(-12, 6).exp()
-    prior = parameters.prior_mean
+    ridge, prior, step = parameters.ridge, parameters.prior_mean, parameters.step_size
     mean_joint = joint.mean(1)
 
     def tilted(w: Tensor) -> Tensor:
@@ -70,24 +84,49 @@ def solve_last_layer(
 
     with torch.no_grad():
         floor = torch.diag_embed(ridge + 1e-4)
-        uniform = torch.full_like(base_joint, 1 / base_joint.shape[1])
-        covariance_joint = _covariance(joint, uniform)
+        uniform = torch.full_like(base_joint[:, :HESSIAN_ROWS], 1 / min(base_joint.shape[1], HESSIAN_ROWS))
+        covariance_joint = _covariance(joint[:, :HESSIAN_ROWS], uniform)
         best = w = prior
         t_product = tilted(w)
         best_score = penalised_bound(w, t_product)
         for _ in range(steps - 1):
-            covariance_tilted = _covariance(product, torch.softmax(t_product, dim=-1))
+            tilt = torch.softmax(t_product[:, :HESSIAN_ROWS], dim=-1)
+            covariance_tilted = _covariance(product[:, :HESSIAN_ROWS], tilt)
             factor = torch.linalg.cholesky(0.5 * (covariance_joint + covariance_tilted) + floor)
-            w = w - torch.cholesky_solve(residual(w, t_product).unsqueeze(-1), factor).squeeze(-1)
+            w = w - step * torch.cholesky_solve(residual(w, t_product).unsqueeze(-1), factor).squeeze(-1)
             t_product = tilted(w)
             score = penalised_bound(w, t_product)
             best = torch.where((score > best_score).unsqueeze(-1), w, best)
             best_score = torch.maximum(score, best_score)
-    last = best - torch.cholesky_solve(residual(best, tilted(best)).unsqueeze(-1), factor).squeeze(-1)
+    last = best - step * torch.cholesky_solve(residual(best, tilted(best)).unsqueeze(-1), factor).squeeze(-1)
     with torch.no_grad():
         improved = penalised_bound(last, tilted(last)) >= best_score
         value = torch.where(improved.unsqueeze(-1), last, best)
-    return value + (last - last.detach())
+    return Solution(value + (last - last.detach()), factor)
+
+
+@torch.no_grad()
+def two_fold_bound(
+    solution: Solution, joint: Tensor, product: Tensor, t_joint: Tensor, t_product: Tensor, parameters: CriticParameters
+) -> Tensor:
+    """Donsker-Varadhan bound ``(b,)`` of last layers that were moved to the optimum of one half of the samples by a Newton
+    step from the joint solution, each evaluated on the other half: what of the bound is due to fitting the last layer.
+
+    ``t_joint, t_product``: values of the critic on both.
+    """
+    n = t_joint.shape[1]
+    first = torch.arange(n, device=t_joint.device) < n // 2
+    first_product = first.repeat(t_product.shape[1] // n)
+    penalty = parameters.ridge * (solution.weights - parameters.prior_mean)
+    bounds = []
+    for half, half_product in ((first, first_product), (~first, ~first_product)):
+        tilt = torch.softmax(t_product.masked_fill(~half_product, -math.inf), dim=-1)
+        gradient = torch.einsum("bnm,bn->bm", product, tilt) - joint[:, half].mean(1) + penalty
+        move = -torch.cholesky_solve(gradient.unsqueeze(-1), solution.factor).squeeze(-1)
+        moved_joint = (t_joint + torch.einsum("bnm,bm->bn", joint, move))[:, ~half]
+        moved_product = (t_product + torch.einsum("bnm,bm->bn", product, move))[:, ~half_product]
+        bounds.append(donsker_varadhan(moved_joint, moved_product))
+    return (bounds[0] + bounds[1]) / 2
 
 
 def _covariance(features: Tensor, weights: Tensor) -> Tensor:

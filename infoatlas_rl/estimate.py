@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,17 @@ from infoatlas_rl.slicing import project, random_orthonormal
 from infoatlas_rl.weights import load_pretrained
 
 if TYPE_CHECKING:
-    from infoatlas_rl.model import InfoAtlas
+    from infoatlas_rl.model import Critic, InfoAtlas
 
 LN2 = float(np.log(2))
+
+TRAINED = (64, 50_000)
+"""Samples: of the smallest data set in training, and of the largest one that the estimator was tested with."""
+MOST_TIES = 0.95
+"""Share of equal values in a column, from which on the network has hardly seen such data."""
+
+FIT_SAMPLES = 16_384
+"""The critic is written on a random choice of at most this many samples; the bound is evaluated on all of them."""
 
 
 class OutsideTrainingRangeWarning(UserWarning):
@@ -32,12 +40,12 @@ class Estimate:
     """Mutual information of one data set (floats) or of a batch (arrays ``(b,)``)."""
 
     mi: Any
-    """Best point estimate: the bound, not below 0."""
+    """Calibrated point estimate: the median of the MI given what the forward pass knows about the data set."""
+    interval: Any
+    """Calibrated 90 % interval ``(low, high)``."""
     bound: Any
     """The variational bound (Donsker-Varadhan by default) of the critic on the data it was written for, which can
     exceed the true MI where n is small for the dimension; cross-fitted it does not, in expectation."""
-    interval: Any
-    """90 % interval ``(low, high)``, or None where the weights have no calibrated head."""
     p_value: Any
     """Permutation test of independence, or None where no permutations were asked for."""
     n: int
@@ -48,15 +56,13 @@ class Estimate:
         """The same in bits."""
         if self.units == "bits":
             return self
-        interval = None if self.interval is None else tuple(v / LN2 for v in self.interval)
+        interval = tuple(v / LN2 for v in self.interval)
         return replace(self, mi=self.mi / LN2, bound=self.bound / LN2, interval=interval, units="bits")
 
     def __str__(self) -> str:
         if np.ndim(self.mi):
             return f"MI of {len(self.mi)} data sets: {np.array2string(np.asarray(self.mi), precision=3)} {self.units}"
-        text = f"MI = {self.mi:.3f} {self.units}"
-        if self.interval is not None:
-            text += f" (90 %: {self.interval[0]:.3f} to {self.interval[1]:.3f})"
+        text = f"MI = {self.mi:.3f} {self.units} (90 %: {self.interval[0]:.3f} to {self.interval[1]:.3f})"
         if self.p_value is not None:
             text += f", p = {self.p_value:.3g}"
         return f"{text}, n = {self.n}, d = {self.dims[0]} and {self.dims[1]}"
@@ -112,34 +118,63 @@ def estimate(
     if slices is not None:
         frames = tuple(random_orthonormal(slices, d, k, generator=generator, dtype=x.dtype, device=device) for d in dims)
 
-    def bounds(x: Tensor, y: Tensor) -> Tensor:
+    def sliced(x: Tensor, y: Tensor, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Mean over slices of what ``of`` returns, ``(b, ...)``."""
         sets = len(x)
         if frames is not None:
             x, y = project(x, frames[0]), project(y, frames[1])
-        values = _cross_fitted(model, x, y, bound) if cross_fit else _in_sample(model, x, y, bound)
-        return rearrange(values, "(b s) -> b s", b=sets).mean(-1)
+        values = torch.cat([of(a, b) for a, b in _chunks(x, y)])
+        return rearrange(values, "(b s) ... -> b s ...", b=sets).mean(1)
 
-    value = bounds(x, y)
+    def quantiles_and_bound(x: Tensor, y: Tensor) -> Tensor:
+        critic, fitted, in_sample = _in_sample(model, x, y, bound)
+        return torch.cat([critic.quantiles(*fitted), in_sample.unsqueeze(-1)], dim=-1)
+
+    values = sliced(x, y, quantiles_and_bound)
+    quantiles, value = values[:, :-1], values[:, -1]
     p_value = None
     if permutations:
         exceeded = torch.ones_like(value)
         for _ in range(permutations):
             order = torch.randperm(n, generator=generator).to(device)
-            exceeded += bounds(x, y[:, order]) >= value
+            exceeded += sliced(x, y[:, order], lambda a, b: _in_sample(model, a, b, bound)[-1]) >= value
         p_value = exceeded / (permutations + 1)
+    if cross_fit:
+        value = sliced(x, y, lambda a, b: cross_fitted(model, a, b, bound))
 
     def plain(t: Tensor | None) -> Any:
         return None if t is None else t.double().cpu().numpy() if batched else float(t[0])
 
-    return Estimate(mi=plain(value.clamp(min=0)), bound=plain(value), interval=None, p_value=plain(p_value), n=n, dims=dims)
+    middle = quantiles.shape[-1] // 2
+    return Estimate(
+        mi=plain(quantiles[:, middle]),
+        interval=(plain(quantiles[:, 0]), plain(quantiles[:, -1])),
+        bound=plain(value),
+        p_value=plain(p_value),
+        n=n,
+        dims=dims,
+    )
 
 
-def _in_sample(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> Tensor:
-    critics = (model(a, b) for a, b in _chunks(x, y))
-    return torch.cat([BOUNDS[bound](critic.joint, critic.product) for critic in critics])
+def _in_sample(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> tuple[Critic, tuple[Tensor, Tensor], Tensor]:
+    """The critic, the samples that it was written on, at most ``FIT_SAMPLES`` of them, and the bound ``(b,)`` on all."""
+    n = x.shape[1]
+    if n <= FIT_SAMPLES:
+        critic = model(x, y)
+        return critic, (x, y), BOUNDS[bound](critic.joint, critic.product)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(x.device)
+    fitted, rest = order[:FIT_SAMPLES], order[FIT_SAMPLES:]
+    fitted_x, fitted_y = x[:, fitted], y[:, fitted]
+    critic = model(fitted_x, fitted_y)
+    joint, product = [critic.joint], [critic.product[:, :FIT_SAMPLES]]
+    for chunk in rest.split(FIT_SAMPLES // 2):
+        side_x, side_y = critic.sides(x[:, chunk], y[:, chunk])
+        joint.append(critic.values(side_x, side_y)[0])
+        product.append(critic.values(side_x, side_y.at(torch.arange(len(chunk), device=x.device).roll(1)))[0])
+    return critic, (fitted_x, fitted_y), BOUNDS[bound](torch.cat(joint, -1), torch.cat(product, -1))
 
 
-def _cross_fitted(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> Tensor:
+def cross_fitted(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> Tensor:
     """The critic of one half evaluated on the other, both ways: in expectation never above the true MI."""
     half = x.shape[1] // 2
     first, second = slice(0, half), slice(half, None)
@@ -147,17 +182,17 @@ def _cross_fitted(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> Tensor:
     def held_out(x: Tensor, y: Tensor, fit: slice, held: slice) -> Tensor:
         critic = model(x[:, fit], y[:, fit])
         side_x, side_y = critic.sides(x[:, held], y[:, held])
-        i, j = model.product_index(side_x.coordinates.shape[1], x.device)
+        i, j = model.product_index(side_x.embedding.shape[1], x.device)
         joint, _ = critic.values(side_x, side_y)
         product, _ = critic.values(side_x.at(i), side_y.at(j))
         return BOUNDS[bound](joint, product)
 
-    return torch.cat([(held_out(a, b, first, second) + held_out(a, b, second, first)) / 2 for a, b in _chunks(x, y)])
+    return (held_out(x, y, first, second) + held_out(x, y, second, first)) / 2
 
 
 def _chunks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Fewer data sets at a time where they are large: the product samples of a batch would fill the memory."""
-    most = max(1, 200_000 // x.shape[1])
+    most = max(1, 50_000 // x.shape[1])
     return zip(x.split(most), y.split(most), strict=True)
 
 
@@ -176,13 +211,16 @@ def _to_tensor(name: str, samples: Any, device: torch.device) -> Tensor:
 
 def _warn_outside_range(x: Tensor, y: Tensor) -> None:
     n = x.shape[1]
-    if not 64 <= n <= 5000:
-        _warn(f"n = {n} is outside the 64 to 5000 samples that the network was trained on")
+    if not TRAINED[0] <= n <= TRAINED[1]:
+        _warn(f"n = {n} is outside the {TRAINED[0]} to {TRAINED[1]} samples that the estimator was made for")
     for name, samples in (("x", x), ("y", y)):
-        ties = (samples.sort(dim=1).values.diff(dim=1) == 0).double().mean(1)
-        ties = float(torch.where(ties < 1, ties, 0.0).max())  # constant columns are harmless
-        if ties > 0.5:
-            _warn(f"a column of {name} has {ties:.0%} ties; the network saw discrete data with few values only in part")
+        ordered = samples.sort(dim=1).values
+        run = min(int(MOST_TIES * n), n - 1)
+        tied = (ordered[:, run:] == ordered[:, : n - run]).any(1) & (ordered[:, 0] < ordered[:, -1])
+        if bool(tied.any()):
+            _warn(
+                f"a column of {name} has the same value in more than {MOST_TIES:.0%} of the samples; the network saw fewer ties"
+            )
 
 
 def _warn(message: str) -> None:

@@ -1,8 +1,9 @@
 """Stage 4, the hypernetwork: from a data set to the parameters that its critic is built with.
 
-It writes, for every data set, the modulation of the pair network, the prior mean of the last layer and its ridge
-(InfoAtlas, Eq. 4: theta = H(D)). The data set reaches it as a summary: canonical correlations, linear and nonlinear,
-and the sizes n, dx, dy.
+It writes, for every data set, the correlations of the Gaussian base (shrunk), the modulation of the pair network, and the
+prior mean, the ridge and the damping of the solved last layer (InfoAtlas, Eq. 4: theta = H(D)). The data set reaches it
+twice: as tokens, through the dual-path encoder, and as a summary of canonical correlations, in-sample and held-out, and
+sizes.
 """
 
 from __future__ import annotations
@@ -10,41 +11,112 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+from infoatlas_rl.canonical import Maps
+from infoatlas_rl.dual_path import DualPathEncoder
 
 
 class CriticParameters(NamedTuple):
     """What the hypernetwork writes for each of b data sets."""
 
+    rho: Tensor  # (b, min(dx, dy)): canonical correlations of the Gaussian base, shrunk
     modulation: Tensor  # (b, 2, layers, width): scale and shift of the hidden layers of the pair network
     prior_mean: Tensor  # (b, m): prior mean of the last layer
     log_ridge: Tensor  # (b, m): log prior precision of the last layer
+    step_logit: Tensor  # (b, 1): damping of the Newton steps, as the logit of their size
+
+    @property
+    def ridge(self) -> Tensor:
+        return self.log_ridge.clamp(-12, 6).exp()
+
+    @property
+    def step_size(self) -> Tensor:
+        return self.step_logit.sigmoid()
 
 
 class Hypernetwork(nn.Module):
-    """Generator network on a summary of the data set.
+    """Dual-path encoder, summary, and a generator network.
 
     Args:
+        token: size of the token of one side.
         summary: size of the summary.
-        layers, width: hidden layers of the pair network, and their width.
-        features: width m of the solved last layer.
-        hidden: width of the generator.
+        layers, pair_width: hidden layers of the pair network, and their width.
+        features: largest width m of the solved last layer.
+        encoder: options of :class:`DualPathEncoder`.
+        decoder_width: of the generator.
+        constant: let the generator see nothing of the data set.
+        fixed_ridge: write no ridge.
     """
 
-    def __init__(self, summary: int, *, layers: int, width: int, features: int, hidden: int) -> None:
+    def __init__(
+        self,
+        *,
+        token: int,
+        summary: int,
+        layers: int,
+        pair_width: int,
+        features: int,
+        encoder: dict[str, int],
+        decoder_width: int,
+        max_dim: int,
+        constant: bool = False,
+        fixed_ridge: bool = False,
+    ) -> None:
         super().__init__()
-        self.modulation_shape = (2, layers, width)
-        self.sizes = [2 * layers * width, features, features]
-        self.body = nn.Sequential(nn.Linear(summary, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU())
-        self.head = nn.Linear(hidden, sum(self.sizes))
+        self.constant, self.fixed_ridge = constant, fixed_ridge
+        self.modulation_shape = (2, layers, pair_width)
+        self.sizes = [2 * layers * pair_width, features, features, 1, 2]
+        self.encoder = DualPathEncoder(token, **encoder)
+        self.shrinkage = Shrinkage(max_dim)
+        self.body = nn.Sequential(
+            nn.Linear(summary + encoder["width"], decoder_width), nn.SiLU(), nn.Linear(decoder_width, decoder_width), nn.SiLU()
+        )
+        self.head = nn.Linear(decoder_width, sum(self.sizes))
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, summary: Tensor, n: int) -> CriticParameters:
-        modulation, prior_mean, log_ridge = self.head(self.body(summary)).split(self.sizes, dim=-1)
+    def forward(self, token_x: Tensor, token_y: Tensor, maps: Maps, n: int, count: int) -> CriticParameters:
+        """Parameters of a critic with ``count`` features, from tokens ``(b, t, token)`` of both sides and the maps."""
+        code = torch.cat([maps.summary, self.encoder(token_x, token_y)], dim=-1)
+        generated = self.head(self.body(torch.zeros_like(code) if self.constant else code)).float()
+        modulation, prior_mean, log_ridge, step_logit, shrink = generated.split(self.sizes, dim=-1)
+        if self.fixed_ridge:
+            log_ridge = torch.zeros_like(log_ridge)
+        with torch.autocast(code.device.type, enabled=False):
+            rho = self.shrinkage(maps, n, shrink).clamp(max=0.995)
         return CriticParameters(
+            rho=rho,
             modulation=modulation.unflatten(-1, self.modulation_shape),
-            prior_mean=0.1 * prior_mean.float(),
+            prior_mean=0.1 * prior_mean[:, :count],
             # To start with, a prior worth forty samples.
-            log_ridge=log_ridge.float() + math.log(40 / n),
+            log_ridge=log_ridge[:, :count] + math.log(40 / n),
+            step_logit=4 + 4 * step_logit,
         )
+
+
+class Shrinkage(nn.Module):
+    """Shrinks sample canonical correlations, which are inflated at small n, towards zero.
+
+    A small network looks at every correlation with its held-out counterpart and the upper edge of what independent data
+    would give; the generator adds a scale and a shift ``(b, 2)`` that depend on the whole data set.
+    """
+
+    def __init__(self, max_dim: int, width: int = 32) -> None:
+        super().__init__()
+        self.max_dim = max_dim
+        self.net = nn.Sequential(nn.Linear(7, width), nn.SiLU(), nn.Linear(width, 1))
+        nn.init.zeros_(self.net[-1].weight)
+        nn.init.constant_(self.net[-1].bias, 3.0)
+
+    def forward(self, maps: Maps, n: int, generated: Tensor) -> Tensor:
+        rho, dx, dy = maps.linear.rho, maps.dims[0], maps.dims[1]
+        # Upper edge of the correlations of independent data (Wachter, 1980).
+        edge = ((dx * (n - dy).clamp(min=1)).sqrt() + (dy * (n - dx).clamp(min=1)).sqrt()) / n
+        edge = edge.clamp(max=1).expand_as(rho)
+        index = torch.arange(rho.shape[-1], device=rho.device, dtype=rho.dtype).expand_as(rho) / self.max_dim
+        size = torch.full_like(rho, math.log(n / 500) / 2)
+        columns = [rho, maps.linear.held_out, rho.logit(eps=1e-3) / 3, rho - edge, edge, index, size]
+        logit = self.net(torch.stack(columns, dim=-1)).squeeze(-1)
+        return rho * (logit * (1 + generated[:, :1]) + 4 * generated[:, 1:]).sigmoid()

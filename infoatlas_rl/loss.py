@@ -44,7 +44,9 @@ class InfoAtlasLoss(nn.Module):
         bound: ``"dv"``, ``"nwj"``, ``"smile"`` or ``"infonce"``, evaluated with the same critic; InfoNCE has four
             negatives per sample here, so at most log 5 = 1.6 nats.
         gradient: ``"envelope"`` differentiates through the critic's arguments only (cheap, and exact at the optimum of
-            the bound); ``"full"`` also through the solve of its last layer.
+            the bound) and corrects the size: critics written on few samples are shrunk, and so are their gradients, by
+            a share that was learned on the atlas. ``"full"`` differentiates also through the solve of the last layer,
+            and is not corrected.
         seed: of the slices.
         weights: name of released weights or a path, see :meth:`InfoAtlas.from_pretrained`; or a loaded model.
     """
@@ -99,6 +101,9 @@ class InfoAtlasLoss(nn.Module):
         """Mutual information in nats: a scalar for ``(n, d)`` inputs, ``(b,)`` for ``(b, n, d)``; differentiable."""
         critic, batched, b = self._critics(x, y)
         values = BOUNDS[self.bound](critic.joint, critic.product)
+        if self.gradient == "envelope" and values.requires_grad:
+            # The value of the bound, the size of the true gradient.
+            values = values.detach() + critic.gradient_gain() * (values - values.detach())
         values = rearrange(values, "(b s) -> b s", b=b).mean(-1).to(x.dtype)
         return values if batched else values[0]
 

@@ -2,23 +2,25 @@
 
 The stages, each a module of its own::
 
-    slicing -> copula -> canonical -> hypernetwork -> critic -> bounds
+    slicing -> copula -> canonical -> hypernetwork -> critic -> bounds -> calibration
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from infoatlas_rl.bounds import log_mean_exp
+from infoatlas_rl.calibration import CalibratedHead, statistics
 from infoatlas_rl.canonical import CanonicalEncoder, Maps
 from infoatlas_rl.copula import NormalScores
-from infoatlas_rl.critic import gaussian_base, soft_clip, solve_last_layer
+from infoatlas_rl.critic import Solution, gaussian_base, soft_clip, solve_last_layer, two_fold_bound
 from infoatlas_rl.hypernetwork import CriticParameters, Hypernetwork
-from infoatlas_rl.layers import PairNetwork, SideNetwork
+from infoatlas_rl.layers import PairNetwork, SideNetwork, feature_count
 
 if TYPE_CHECKING:
     from infoatlas_rl.estimate import Estimate
@@ -27,40 +29,70 @@ MIN_SAMPLES = 16
 """Fewer samples than this are refused."""
 
 
+CHOICES = {"padding": ("zero", "noise"), "hypernetwork": ("generated", "constant"), "ridge": ("generated", "fixed")}
+
+
 @dataclass(frozen=True)
 class InfoAtlasConfig:
     """Architecture of :class:`InfoAtlas`; stored in the header of every weights file."""
 
     max_dim: int = 20
     """D: largest dimension of x and of y; higher ones are sliced."""
+    padding: Literal["zero", "noise"] = "zero"
+    """What missing columns are filled with: nothing, or independent Gaussian noise (InfoAtlas, Proposition A.3)."""
     canonical_ridge: float = 1e-4
     side_width: int = 128
-    side_features: int = 128
+    side_features: int = 256
+    """Most learned features of a side; how many are used grows with n."""
     variates: int = 8
     """r: nonlinear canonical variates of each side."""
     pair_width: int = 96
-    pair_features: int = 128
-    hyper_width: int = 128
+    pair_features: int = 192
+    """Most learned features of a pair; how many are used grows with n."""
+    width: int = 96
+    """Of the latents of the dual-path encoder."""
+    latents: int = 16
+    joint_layers: int = 2
+    marginal_layers: int = 1
+    tokens: int = 512
+    """Samples that the dual-path encoder reads, at most; a fixed random choice of them where there are more."""
+    decoder_width: int = 192
+    hypernetwork: Literal["generated", "constant"] = "generated"
+    """Constant: the same learned parameters for every data set; what is left is the plain solved last layer."""
+    ridge: Literal["generated", "fixed"] = "generated"
     newton_steps: int = 3
-    product_pairs: int = 20_000
+    product_pairs: int = 10_000
     """Product samples aimed at: n times as many cyclic shifts as fit, at least ``min_shifts``, at most ``max_shifts``."""
-    min_shifts: int = 3
-    max_shifts: int = 8
+    min_shifts: int = 2
+    max_shifts: int = 5
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if not value > 0:
+            if name in CHOICES:
+                if value not in CHOICES[name]:
+                    raise ValueError(f"{name} has to be {' or '.join(CHOICES[name])}, not {value!r}")
+            elif not value > 0:
                 raise ValueError(f"{name} has to be positive, not {value}")
         if self.newton_steps < 2:
             raise ValueError(f"newton_steps has to be at least 2, not {self.newton_steps}")
         if self.min_shifts > self.max_shifts:
             raise ValueError(f"min_shifts {self.min_shifts} exceeds max_shifts {self.max_shifts}")
 
+    def build(self) -> InfoAtlas:
+        return InfoAtlas(self)
+
+
+class Coordinates(NamedTuple):
+    """Canonical coordinates of the samples of one side."""
+
+    linear: Tensor  # (b, n, d)
+    nonlinear: Tensor  # (b, n, r)
+
 
 class Side(NamedTuple):
     """The samples of one side as the critic sees them."""
 
-    coordinates: Tensor  # (b, n, D), linear canonical coordinates
+    coordinates: Tensor  # (b, n, min(dx, dy)), linear canonical coordinates that have a partner
     variates: Tensor  # (b, n, r), nonlinear canonical variates
     embedding: Tensor  # (b, n, width), modulated
 
@@ -79,8 +111,10 @@ class Critic:
     scores: tuple[NormalScores, NormalScores]
     maps: Maps
     parameters: CriticParameters
-    weights: Tensor  # (b, m), last layer
+    solution: Solution  # last layer
     normaliser: Tensor  # (b, 1), log E_q[exp t] before it was subtracted; constant
+    features: tuple[Tensor, Tensor]  # of joint and of product samples, (b, n, m) and (b, N, m)
+    coordinates: tuple[Coordinates, Coordinates]  # canonical coordinates of the data
     joint: Tensor  # (b, n): t(x_i, y_i) on the data it was written for
     product: Tensor  # (b, N): t(x_i, y_j) on the data it was written for
     base_joint: Tensor  # (b, n), Gaussian base alone
@@ -88,14 +122,27 @@ class Critic:
 
     def sides(self, x: Tensor, y: Tensor) -> tuple[Side, Side]:
         """New samples ``(b, q, dx), (b, q, dy)`` as the critic sees them; not differentiable with respect to them."""
-        z_x, z_y = self.scores[0].scores(x), self.scores[1].scores(y)
-        features = self.model.encoder.standardised(self.maps, z_x.float(), z_y.float())
-        return self.model.sides(self.maps, self.parameters, z_x.float(), z_y.float(), features)
+        z_x, z_y = self.model.padded(self.scores[0].scores(x).float(), self.scores[1].scores(y).float(), seed=1)
+        features = self.model.encoder.standardised(self.maps, z_x, z_y)
+        coordinates = self.model.coordinates(self.maps, z_x, z_y, features)
+        return self.model.sides(coordinates, self.maps, self.parameters)
 
     def values(self, side_x: Side, side_y: Side) -> tuple[Tensor, Tensor]:
         """Values of the critic and of its Gaussian base at pairs, ``(b, q)`` each."""
-        features, base = self.model.pair_features(side_x, side_y, self.maps, self.parameters)
-        return base + torch.einsum("bnm,bm->bn", features, self.weights) - self.normaliser, base
+        features, base = self.model.pair_features(side_x, side_y, self.parameters)
+        return base + torch.einsum("bnm,bm->bn", features, self.solution.weights) - self.normaliser, base
+
+    def quantiles(self, x: Tensor, y: Tensor) -> Tensor:
+        """Quantiles of the MI of the data that the critic was written for, ``(b, len(LEVELS))``, in nats."""
+        return self.model.calibrated_head(statistics(self, x, y), self.maps.summary)
+
+    def gradient_gain(self) -> Tensor:
+        """What the gradient of a bound is multiplied with so that its size is right on average, ``(b,)``."""
+        return self.model.calibrated_head.gain(self.maps.summary)
+
+    def two_fold_bound(self) -> Tensor:
+        """See :func:`infoatlas_rl.critic.two_fold_bound`."""
+        return two_fold_bound(self.solution, *self.features, self.joint, self.product, self.parameters)
 
 
 class InfoAtlas(nn.Module):
@@ -108,12 +155,23 @@ class InfoAtlas(nn.Module):
         self.embedding = SideNetwork(c.max_dim + c.variates, self.encoder.summary_size, c.pair_width, c.pair_width)
         self.pair = PairNetwork(c.pair_width, c.pair_features)
         self.hypernetwork = Hypernetwork(
-            self.encoder.summary_size,
+            token=c.max_dim + c.variates,
+            summary=self.encoder.summary_size,
             layers=2,
-            width=c.pair_width,
+            pair_width=c.pair_width,
             features=1 + 4 * c.variates + c.pair_features,
-            hidden=c.hyper_width,
+            encoder={
+                "width": c.width,
+                "latents": c.latents,
+                "joint_layers": c.joint_layers,
+                "marginal_layers": c.marginal_layers,
+            },
+            decoder_width=c.decoder_width,
+            max_dim=c.max_dim,
+            constant=c.hypernetwork == "constant",
+            fixed_ridge=c.ridge == "fixed",
         )
+        self.calibrated_head = CalibratedHead(self.encoder.summary_size)
 
     @classmethod
     def from_pretrained(cls, name: str = "base") -> InfoAtlas:
@@ -146,9 +204,9 @@ class InfoAtlas(nn.Module):
             y: likewise, with dy.
             slices: average this many random ``k``-dimensional projections; needed above 20 dimensions.
             bound: ``"dv"``, ``"nwj"``, ``"smile"`` or ``"infonce"``. The critic is normalised, so that nwj differs from dv
-                only if cross-fitted; InfoNCE is at most log 9 = 2.2 nats with the eight negatives per sample of small n.
-            cross_fit: write the critic on one half and evaluate the bound on the other, both ways: a lower bound in
-                expectation, and a looser one.
+                only if cross-fitted; InfoNCE is at most log 6 = 1.8 nats with the five negatives per sample of small n.
+            cross_fit: for ``bound``, write the critic on one half and evaluate it on the other, both ways: a lower bound
+                in expectation, and a looser one.
             permutations: of a test of independence; 0 for none, 99 for p-values down to 0.01.
             seed: of slices and permutations.
 
@@ -174,66 +232,110 @@ class InfoAtlas(nn.Module):
             shifts: product samples per joint sample; None for as many as the configuration aims at.
         """
         scores = NormalScores(x), NormalScores(y)
-        z_x, z_y = scores[0].fit_scores(x).float(), scores[1].fit_scores(y).float()
+        z_x, z_y = self.padded(scores[0].fit_scores(x).float(), scores[1].fit_scores(y).float(), seed=0)
         through_parameters = torch.is_grad_enabled() and (full_gradient or self.training)
         maps, features = self.encoder.fit(z_x, z_y, differentiable=through_parameters)
+        coordinates = self.coordinates(maps, z_x, z_y, features)
+        count = 1 + 4 * self.config.variates + feature_count(x.shape[1], self.config.pair_features)
         with torch.set_grad_enabled(through_parameters):
-            parameters = self.hypernetwork(maps.summary, x.shape[1])
-        side_x, side_y = self.sides(maps, parameters, z_x, z_y, features)
+            tokens = self.tokens(coordinates)
+            parameters = self.hypernetwork(*tokens, maps, x.shape[1], count)
+        side_x, side_y = self.sides(coordinates, maps, parameters)
         i, j = self.product_index(x.shape[1], x.device, shifts)
-        joint, base_joint = self.pair_features(side_x, side_y, maps, parameters)
-        product, base_product = self.pair_features(side_x.at(i), side_y.at(j), maps, parameters)
+        joint, base_joint = self.pair_features(side_x, side_y, parameters)
+        product, base_product = self.pair_features(side_x.at(i), side_y.at(j), parameters)
         with torch.set_grad_enabled(through_parameters):
-            w = solve_last_layer(joint, product, base_joint, base_product, parameters, self.config.newton_steps)
-        t_product = base_product + torch.einsum("bnm,bm->bn", product, w)
+            solution = solve_last_layer(joint, product, base_joint, base_product, parameters, self.config.newton_steps)
+        t_product = base_product + torch.einsum("bnm,bm->bn", product, solution.weights)
         normaliser = log_mean_exp(t_product).detach().unsqueeze(-1)
         return Critic(
             model=self,
             scores=scores,
             maps=maps,
             parameters=parameters,
-            weights=w,
+            solution=solution,
             normaliser=normaliser,
-            joint=base_joint + torch.einsum("bnm,bm->bn", joint, w) - normaliser,
+            features=(joint, product),
+            coordinates=coordinates,
+            joint=base_joint + torch.einsum("bnm,bm->bn", joint, solution.weights) - normaliser,
             product=t_product - normaliser,
             base_joint=base_joint,
             base_product=base_product,
         )
 
-    def sides(
-        self, maps: Maps, parameters: CriticParameters, z_x: Tensor, z_y: Tensor, features: tuple[Tensor, Tensor]
-    ) -> tuple[Side, Side]:
-        """Both sides as the critic sees them, from normal scores and the standardised features of the encoder."""
+    def padded(self, z_x: Tensor, z_y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        """Both sides with noise up to D columns, where the configuration says so; zeros need not be there."""
+        if self.config.padding == "zero":
+            return z_x, z_y
+        generator = torch.Generator().manual_seed(seed)
+        sides = []
+        for z in (z_x, z_y):
+            noise = torch.randn(*z.shape[:2], self.config.max_dim - z.shape[2], generator=generator)
+            sides.append(torch.cat([z, noise.to(z)], dim=-1))
+        return sides[0], sides[1]
+
+    def coordinates(
+        self, maps: Maps, z_x: Tensor, z_y: Tensor, features: tuple[Tensor, Tensor]
+    ) -> tuple[Coordinates, Coordinates]:
+        """Linear and nonlinear canonical coordinates of both sides."""
         f, g = features
         if self.training:
             # The feature network of the encoder has a loss of its own; see pretraining.
             f, g = f.detach(), g.detach()
-        u, v = self.encoder.pad(maps.linear.x(z_x)), self.encoder.pad(maps.linear.y(z_y))
-        p, q = f @ maps.nonlinear.map_x, g @ maps.nonlinear.map_y
-        a = self.embedding(torch.cat([u, p], dim=-1), maps.summary)
-        b = self.embedding(torch.cat([v, q], dim=-1), maps.summary)
-        a, b = self.pair.modulate(a, b, parameters.modulation)
-        return Side(u, p, a), Side(v, q, b)
+        return (
+            Coordinates(maps.linear.x(z_x), f @ maps.nonlinear.map_x),
+            Coordinates(maps.linear.y(z_y), g @ maps.nonlinear.map_y),
+        )
 
-    def pair_features(self, x: Side, y: Side, maps: Maps, parameters: CriticParameters) -> tuple[Tensor, Tensor]:
+    def tokens(self, coordinates: tuple[Coordinates, Coordinates]) -> tuple[Tensor, Tensor]:
+        """What the dual-path encoder reads, ``(b, min(n, tokens), D + r)`` of each side."""
+        n = coordinates[0].linear.shape[1]
+        sides = [torch.cat([self.encoder.pad(side.linear), side.nonlinear], dim=-1) for side in coordinates]
+        if n > self.config.tokens:
+            chosen = _fixed_permutation(n)[: self.config.tokens].to(sides[0].device)
+            sides = [side.index_select(1, chosen) for side in sides]
+        return sides[0], sides[1]
+
+    def sides(self, coordinates: tuple[Coordinates, Coordinates], maps: Maps, parameters: CriticParameters) -> tuple[Side, Side]:
+        """Both sides as the critic sees them."""
+        r = maps.linear.rho.shape[-1]
+        embedded = []
+        for side in coordinates:
+            # Nonlinear variates first: the linear coordinates may then end where they end.
+            embedded.append(self.embedding(torch.cat([side.nonlinear, side.linear], dim=-1), maps.summary))
+        a, b = self.pair.modulate(*embedded, parameters.modulation)
+        x, y = coordinates
+        return Side(x.linear[..., :r], x.nonlinear, a), Side(y.linear[..., :r], y.nonlinear, b)
+
+    def pair_features(self, x: Side, y: Side, parameters: CriticParameters) -> tuple[Tensor, Tensor]:
         """Features ``(b, N, m)`` and Gaussian base ``(b, N)`` of pairs: a constant, the terms of a Gaussian log ratio
         of each pair of variates, and the features of the pair network."""
         p, q = x.variates, y.variates
         features = [torch.ones_like(p[..., :1]), p * q, p**2 + q**2, p, q]
         features = soft_clip(torch.cat(features, dim=-1), 4.0)
-        learned = self.pair(x.embedding, y.embedding, parameters.modulation).float()
-        base = gaussian_base(x.coordinates, y.coordinates, maps.rho)
+        learned = parameters.prior_mean.shape[-1] - features.shape[-1]
+        learned = self.pair(x.embedding, y.embedding, parameters.modulation, learned).float()
+        base = gaussian_base(x.coordinates, y.coordinates, parameters.rho)
         return torch.cat([features, learned], dim=-1), soft_clip(base, 30.0)
+
+    def shifts(self, n: int) -> int:
+        """Product samples per joint sample."""
+        c = self.config
+        return min(max(c.product_pairs // n, c.min_shifts), c.max_shifts)
 
     def product_index(self, n: int, device: torch.device, shifts: int | None = None) -> tuple[Tensor, Tensor]:
         """Indices of the product samples ``(x_i, y_j), i != j``: distinct cyclic shifts of one fixed permutation.
 
         The permutation makes it unlikely that samples that are neighbours in time are paired.
         """
-        c = self.config
-        shifts = min(shifts or min(max(c.product_pairs // n, c.min_shifts), c.max_shifts), n - 1)
-        generator = torch.Generator().manual_seed(0)
-        order = torch.randperm(n, generator=generator)
-        offsets = torch.randperm(n - 1, generator=generator)[:shifts] + 1
-        j = torch.cat([order.roll(int(offset)) for offset in offsets])
-        return order.repeat(shifts).to(device), j.to(device)
+        shifts = min(shifts or self.shifts(n), n - 1)
+        order = _fixed_permutation(n)
+        offsets = torch.randperm(n - 1, generator=torch.Generator().manual_seed(0))[:shifts] + 1
+        place = torch.empty_like(order).scatter_(0, order, torch.arange(n))
+        j = torch.cat([order[(place + offset) % n] for offset in offsets])
+        return torch.arange(n).repeat(shifts).to(device), j.to(device)
+
+
+@lru_cache(maxsize=64)
+def _fixed_permutation(n: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))

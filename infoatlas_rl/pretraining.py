@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from infoatlas_rl.atlas import AtlasConfig, Problem, sample_problems, sample_sizes
-from infoatlas_rl.bounds import donsker_varadhan
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.model import InfoAtlas, InfoAtlasConfig
+from infoatlas_rl.paper import PaperConfig, PaperInfoAtlas
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +38,17 @@ logger = logging.getLogger(__name__)
 class PretrainConfig:
     """Optimisation; the defaults, on one CPU thread, made the released weights."""
 
-    steps: int = 6000
-    learning_rate: float = 2e-3
+    steps: int = 4600
+    learning_rate: float = 1.5e-3
     warmup: int = 100
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
     ema: float = 0.998
     pairs_per_step: int = 20_000
-    """Problems per step: as many as give this many joint and product samples together, 2 to ``max_batch``."""
+    """Problems per step and process: as many as give this many joint and product samples together, 2 to ``max_batch``."""
     max_batch: int = 24
+    processes: int = 2
+    """Batches per step: shared by as many processes under ``torchrun``, or taken by one process together."""
     seed: int = 1
     checkpoint_minutes: float = 4.0
     validation_problems: int = 32
@@ -64,23 +67,29 @@ class Regret:
         return _squash(self.critic).mean() + 0.2 * _squash(self.base).mean() + 0.5 * _squash(self.encoder).mean()
 
 
-def regret(model: InfoAtlas, problem: Problem, *, autocast: bool) -> Regret:
-    """Regret of a batch of problems on their queries; see the module docstring."""
+def regret(model: InfoAtlas | PaperInfoAtlas, problem: Problem, *, autocast: bool) -> Regret:
+    """Regret of a batch of problems on their queries; see the module docstring. The architecture of the paper has neither
+    a base nor an encoder with objectives of their own."""
+    # On the queries themselves: what their mean of s is off the truth, their bound is off, too.
+    best, scale = problem.joint_log_ratio.mean(-1), 0.3 + problem.mi.clamp(min=0)
+    if isinstance(model, PaperInfoAtlas):
+        joint, product = model(problem.x, problem.y).joint_and_product(problem.query_x, problem.query_y)
+        value = (best - _low_variance_dv(joint.float(), product.float(), problem)) / scale
+        return Regret(critic=value, base=torch.zeros_like(value), encoder=torch.zeros_like(value))
     with torch.autocast(problem.x.device.type, torch.bfloat16, enabled=autocast):
         critic = model(problem.x, problem.y)
         side_x, side_y = critic.sides(problem.query_x, problem.query_y)
         joint, base_joint = critic.values(side_x, side_y)
         rolled = torch.arange(problem.query_x.shape[1], device=problem.x.device).roll(1)
         product, base_product = critic.values(side_x, side_y.at(rolled))
-    mi = problem.mi.clamp(min=0)
-    z_x = critic.scores[0].scores(problem.query_x)
-    z_y = critic.scores[1].scores(problem.query_y)
+    scores = critic.scores[0].scores(problem.query_x), critic.scores[1].scores(problem.query_y)
+    z_x, z_y = model.padded(*(z.float() for z in scores), seed=1)
     f, g = model.encoder.standardised(critic.maps, z_x, z_y)
     operator = critic.maps.nonlinear.density_ratio_operator()
     return Regret(
-        critic=(mi - _low_variance_dv(joint, product, problem)) / (0.3 + mi),
-        base=(mi - _low_variance_dv(base_joint, base_product, problem)) / (0.3 + mi),
-        encoder=-_least_squares_objective(f, g, operator) / (0.3 + mi),
+        critic=(best - _low_variance_dv(joint, product, problem)) / scale,
+        base=(best - _low_variance_dv(base_joint, base_product, problem)) / scale,
+        encoder=-_least_squares_objective(f, g, operator) / scale,
     )
 
 
@@ -105,12 +114,22 @@ def _squash(t: Tensor) -> Tensor:
 class Pretrainer:
     """Training loop with checkpoints. The data stream is seeded by the step, so a resumed run sees the same problems."""
 
-    def __init__(self, model: InfoAtlasConfig, atlas: AtlasConfig, config: PretrainConfig) -> None:
+    def __init__(
+        self, model: InfoAtlasConfig | PaperConfig, atlas: AtlasConfig, config: PretrainConfig, device: str = "cpu"
+    ) -> None:
         torch.manual_seed(config.seed)
-        self.model = InfoAtlas(model).train()
+        self.device = torch.device(device)
+        self.model = model.build().train().to(self.device)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.atlas, self.config = atlas, config
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        if config.processes % self.world:
+            raise ValueError(f"pretrain.processes = {config.processes} cannot be shared by {self.world} processes")
+        if isinstance(self.model, InfoAtlas):
+            # Fitted afterwards, to the finished critic.
+            self.model.calibrated_head.requires_grad_(False)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.step = 0
         self.problems = 0
         self.skipped = 0
@@ -124,10 +143,10 @@ class Pretrainer:
             figures = self.train_step()
             self.seconds += time.monotonic() - start
             yield figures
-            if checkpoint is not None and time.monotonic() - last_save > 60 * self.config.checkpoint_minutes:
+            if self.rank == 0 and checkpoint is not None and time.monotonic() - last_save > 60 * self.config.checkpoint_minutes:
                 self.save(checkpoint)
                 last_save = time.monotonic()
-        if checkpoint is not None:
+        if self.rank == 0 and checkpoint is not None:
             self.save(checkpoint)
 
     def train_step(self) -> dict[str, float]:
@@ -142,8 +161,6 @@ class Pretrainer:
             result = regret(self.model, problem, autocast=config.autocast)
             loss = result.loss()
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-            finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(loss))
             figures = {
                 "loss": float(loss.detach()),
                 "regret": float(result.critic.detach().median()),
@@ -152,40 +169,60 @@ class Pretrainer:
             }
         except torch.linalg.LinAlgError as error:
             logger.warning("step %d: %s", self.step, error)
-            finite = False
-        if finite:
+        if self._average_gradients(failed=not math.isfinite(figures["loss"])):
             self.optimizer.step()
             self._update_average()
         else:
             self.skipped += 1
         self.step += 1
-        self.problems += len(problem.x)
+        self.problems += len(problem.x) * self.world
         return figures | {"step": self.step, "skipped": self.skipped, "problems": self.problems}
+
+    def _average_gradients(self, *, failed: bool) -> bool:
+        """Mean of the gradients of all processes, clipped; False where any of them failed or is not finite.
+
+        Not ``DistributedDataParallel``: a process whose Cholesky factorisation failed has no backward pass to take part
+        in, and all have to agree to skip the step.
+        """
+        parameters = self.parameters
+        if self.world > 1:
+            flat = torch.cat(
+                [torch.zeros(p.numel(), device=self.device) if p.grad is None else p.grad.flatten() for p in parameters]
+            )
+            if failed:
+                flat = torch.full_like(flat, math.nan)
+            dist.all_reduce(flat)
+            for parameter, gradient in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+                parameter.grad = gradient.view_as(parameter) / self.world
+        elif failed:
+            return False
+        return bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clip)))
 
     def problem(self, step: int) -> Problem:
         """The batch of problems of a step."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + step)
         n, dx, dy = sample_sizes(self.atlas, generator)
-        pairs = n + len(self.model.product_index(n, torch.device("cpu"))[0])
-        batch = min(max(self.config.pairs_per_step // pairs, 2), self.config.max_batch)
-        return sample_problems(batch, n, dx, dy, self.atlas, generator)
+        shifts = self.model.shifts(n) if isinstance(self.model, InfoAtlas) else 1
+        pairs = n * (1 + shifts)
+        batch = min(max(self.config.pairs_per_step // pairs, 2), self.config.max_batch) * self.config.processes
+        problem = sample_problems(batch, n, dx, dy, self.atlas, generator, rank=self.rank, world=self.world)
+        return Problem(*(part.to(self.device) for part in problem))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Error of the in-sample bound of the averaged model on a fixed set of atlas problems, in nats."""
+        """Mean relative loss of the averaged model on a fixed set of atlas problems."""
         model = self.averaged_model()
-        errors = []
+        losses = []
         for index in range(self.config.validation_problems):
             generator = torch.Generator().manual_seed(10**9 + index)
             n, dx, dy = sample_sizes(self.atlas, generator)
-            problem = sample_problems(1, n, dx, dy, self.atlas, generator)
-            critic = model(problem.x, problem.y)
-            errors.append(donsker_varadhan(critic.joint, critic.product) - problem.mi)
-        error = torch.cat(errors)
-        return {"mae": float(error.abs().mean()), "bias": float(error.mean())}
+            problem = sample_problems(4, n, dx, dy, self.atlas, generator)
+            problem = Problem(*(part.to(self.device) for part in problem))
+            losses.append(regret(model, problem, autocast=False).critic)
+        return {"regret": float(_squash(torch.cat(losses)).mean())}
 
-    def averaged_model(self) -> InfoAtlas:
-        model = InfoAtlas(self.model.config)
+    def averaged_model(self) -> InfoAtlas | PaperInfoAtlas:
+        model = self.model.config.build().to(self.device)
         model.load_state_dict(self.average)
         return model.eval()
 
@@ -195,7 +232,7 @@ class Pretrainer:
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             "progress": [self.step, self.problems, self.skipped, self.seconds],
-            "configs": self._configs(),
+            "configs": self.configs(),
         }
         with replace_file(path) as temporary:
             torch.save(content, temporary)
@@ -206,15 +243,15 @@ class Pretrainer:
         Raises:
             ValueError: it was made with another configuration; both are named.
         """
-        content = torch.load(path, weights_only=True)
-        if content["configs"] != self._configs():
-            raise ValueError(f"{path} was made with {content['configs']}, this run is configured with {self._configs()}")
+        content = torch.load(path, weights_only=True, map_location=self.device)
+        if content["configs"] != self.configs():
+            raise ValueError(f"{path} was made with {content['configs']}, this run is configured with {self.configs()}")
         self.model.load_state_dict(content["model"])
         self.average = content["average"]
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.problems, self.skipped, self.seconds = content["progress"]
 
-    def _configs(self) -> dict[str, Any]:
+    def configs(self) -> dict[str, Any]:
         return {"model": asdict(self.model.config), "atlas": asdict(self.atlas), "pretrain": asdict(self.config)}
 
     @torch.no_grad()

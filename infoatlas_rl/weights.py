@@ -11,11 +11,12 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from infoatlas_rl.files import replace_file, sha256
 from infoatlas_rl.model import InfoAtlas, InfoAtlasConfig
 
-FORMAT = "infoatlas-1"
+FORMAT = "infoatlas-2"
 
 
 class WeightsError(RuntimeError):
@@ -65,8 +66,8 @@ def weights_hash(name: str | Path) -> str:
     return sha256(name) if str(name).endswith(".safetensors") else released()[name]["sha256"]
 
 
-def fingerprint(model: InfoAtlas) -> str:
-    """A short hash of the tensors of a model."""
+def fingerprint(model: nn.Module) -> str:
+    """A short hash of the tensors of a module."""
     digest = hashlib.sha256()
     for value in model.state_dict().values():
         digest.update(value.cpu().numpy().tobytes())

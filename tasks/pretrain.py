@@ -1,7 +1,8 @@
-"""Pretrain the estimator on the atlas.
+"""Pretrain the estimator on the atlas: first the critic, then the calibrated head.
 
     python tasks/pretrain.py                     # makes the released weights
     python tasks/pretrain.py pretrain.steps=200 name=try
+    torchrun --nproc_per_node=2 tasks/pretrain.py     # the same weights, the work shared by two processes
 
 Writes checkpoints, TensorBoard scalars, ``log.csv`` and, at the end, ``weights.safetensors`` to ``runs/pretrain/<name>``;
 a killed run goes on where its last checkpoint left off. Released weights are never touched: copying new ones to
@@ -10,53 +11,93 @@ a killed run goes on where its last checkpoint left off. Released weights are ne
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoatlas_rl import __version__
+from infoatlas_rl.calibrate import CalibrateConfig, collect, fit_head
+from infoatlas_rl.model import InfoAtlas
 from infoatlas_rl.pretraining import Pretrainer
-from infoatlas_rl.weights import write_weights
+from infoatlas_rl.weights import fingerprint, write_weights
 from tasks.common import RunLog, describe_machine, hydra_main, progress_bar
 
 
 def pretrain(cfg: DictConfig) -> Path:
+    """Both stages; returns the weights file, which the first process writes."""
     torch.set_num_threads(cfg.threads)
+    if "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        dist.init_process_group("gloo")
     out = Path(cfg.out)
-    checkpoint = out / "checkpoint.pt"
-    trainer = Pretrainer(instantiate(cfg.model), instantiate(cfg.atlas), instantiate(cfg.pretrain))
-    if cfg.resume and checkpoint.is_file():
-        trainer.load(checkpoint)
-        print(f"resumed from {checkpoint} at step {trainer.step}")
-    log = RunLog(out, keep=trainer.step > 0)
+    device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    trainer = Pretrainer(instantiate(cfg.model), instantiate(cfg.atlas), instantiate(cfg.pretrain), device)
+    first = trainer.rank == 0
+    if cfg.resume and (out / "checkpoint.pt").is_file():
+        trainer.load(out / "checkpoint.pt")
+        if first:
+            print(f"resumed from {out / 'checkpoint.pt'} at step {trainer.step}")
+    log = RunLog(out, keep=trainer.step > 0) if first else None
+    _train_critic(trainer, cfg, log)
+    model = trainer.averaged_model().requires_grad_(False).cpu()
+    if not isinstance(model, InfoAtlas):
+        print(f"{out / 'checkpoint.pt'}: nothing to calibrate, and no weights to release, for the architecture of the paper")
+        return out / "checkpoint.pt"
+    figures = _calibrate(model, instantiate(cfg.calibrate), cfg, trainer)
+    weights = out / "weights.safetensors"
+    if first:
+        log.write(trainer.step, {f"calibration/{key}": value for key, value in figures.items()})
+        log.close()
+        record = {
+            "name": cfg.name,
+            "version": __version__,
+            "steps": trainer.step,
+            "problems": trainer.problems,
+            "skipped_steps": trainer.skipped,
+            "calibration": figures,
+            "hours": round(trainer.seconds / 3600, 3),
+            "calibration_hours": round(figures["process_hours"] / trainer.world, 3),
+            "processes": trainer.world,
+            "machine": describe_machine(threads=cfg.threads),
+            "configs": trainer.configs() | {"calibrate": OmegaConf.to_container(cfg.calibrate)},
+        }
+        write_weights(weights, model, record)
+        print(f"{weights}: {record['problems']} problems in {record['hours']} h; {figures}")
+    return weights
+
+
+def _train_critic(trainer: Pretrainer, cfg: DictConfig, log: RunLog | None) -> None:
+    if log is None:
+        for _ in trainer.run():
+            pass
+        return
     with progress_bar("pretraining", trainer.config.steps, start=trainer.step) as bar:
-        for figures in trainer.run(checkpoint):
+        for figures in trainer.run(Path(cfg.out) / "checkpoint.pt"):
             step = int(figures.pop("step"))
             if step % cfg.validate_every == 0 or step == trainer.config.steps:
                 figures |= {f"validation/{key}": value for key, value in trainer.validate().items()}
             log.write(step, figures)
             rate = trainer.problems / max(trainer.seconds, 1e-9)
             bar(step, f"loss {figures['loss']:.3f}, {rate:.1f} problems/s, {trainer.skipped} skipped")
-    log.close()
-    weights = out / "weights.safetensors"
-    record = {
-        "name": cfg.name,
-        "version": __version__,
-        "steps": trainer.step,
-        "problems": trainer.problems,
-        "skipped_steps": trainer.skipped,
-        "hours": round(trainer.seconds / 3600, 3),
-        "machine": describe_machine(threads=cfg.threads),
-        "configs": trainer._configs(),
-    }
-    write_weights(weights, trainer.averaged_model(), record)
-    print(f"{weights}: {record['problems']} problems in {record['hours']} h")
-    return weights
+
+
+def _calibrate(model: InfoAtlas, config: CalibrateConfig, cfg: DictConfig, trainer: Pretrainer) -> dict[str, float]:
+    # A table belongs to the critic that it was made with.
+    critic = nn.ModuleList([model.encoder, model.embedding, model.pair, model.hypernetwork])
+    folder = Path(cfg.out) / f"calibration-{fingerprint(critic)}"
+    total = config.groups + config.large_groups + config.plain_groups + config.gradient_groups
+    with progress_bar("calibration", total) if trainer.rank == 0 else nullcontext(lambda *_: None) as bar:
+        for done in collect(model, trainer.atlas, config, folder):
+            bar(min(done, total), "")
+    return fit_head(model.calibrated_head, folder, config) if trainer.rank == 0 else {}
 
 
 @hydra_main("pretrain")

@@ -24,11 +24,12 @@ from infoatlas_rl.files import replace_file
 from infoatlas_rl.maniskill.states import LAYOUT
 from infoatlas_rl.maniskill.tasks import TASKS
 from infoatlas_rl.weights import pretrained_folder, read_weights, released
-from tasks.benchmark_mi import PUBLISHED
 from tasks.common import hydra_main
+from tasks.suites.known import PUBLISHED
+from tasks.suites.order import INFONET
 
 RESULTS = ROOT / "docs" / "results"
-FILES = ("README.md", "docs/state.md", "pretrained/README.md")
+FILES = ("README.md", "docs/benchmarks.md", "docs/state.md", "pretrained/README.md")
 
 
 def _result(name: str) -> dict[str, Any]:
@@ -41,22 +42,109 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _source(result: dict[str, Any], name: str) -> str:
+    """The command, and where it ran; also the weights, where they are not the released ones any more."""
     where = f"version {result['version']}, {result['machine']['threads']} CPU threads ([result](docs/results/{name}.json))"
-    return f"`{result['command']}`, {where}."
+    now = released()["base"]["sha256"]
+    earlier = "" if result["weights_sha256"] == now else f", with the earlier weights `{result['weights_sha256'][:12]}`"
+    return f"`{result['command']}`, {where}{earlier}."
 
 
 def bmi() -> str:
-    result = _result("bmi")
+    return _known("bmi", 2)
+
+
+def discrete() -> str:
+    return _known("discrete", 3)
+
+
+def _known(suite: str, digits: int) -> str:
+    result = _result(suite)
     tasks = result["tasks"]
-    rows = [["truth", *(f"{task['truth']:.2f}" for task in tasks.values()), ""]]
-    rows.append(["**infoatlas-rl**", *(f"**{task['mean']:.2f}**" for task in tasks.values()), f"**{result['mae']:.3f}**"])
     truth = [task["truth"] for task in tasks.values()]
-    for method, values in PUBLISHED.items():
+    rows = [["truth", *(f"{value:.{digits}f}" for value in truth), ""]]
+    ours = [f"**{task['mean']:.{digits}f}**" for task in tasks.values()]
+    rows.append(["**infoatlas-rl**", *ours, f"**{result['mae']:.3f}**"])
+    bounds = [f"{task['bound']:.{digits}f}" for task in tasks.values()]
+    rows.append(["its bound, uncalibrated", *bounds, f"{result['mae_bound']:.3f}"])
+    for method, values in PUBLISHED[suite].items():
         mae = sum(abs(v - t) for v, t in zip(values, truth, strict=True)) / len(truth)
-        rows.append([method, *(f"{value:.2f}" for value in values), f"{mae:.3f}"])
+        rows.append([method, *(f"{value:.{digits}f}" for value in values), f"{mae:.3f}"])
     text = _table(["nats", *tasks, "mean error"], rows)
-    note = f"n = {result['n']}, mean of {len(result['seeds'])} seeds; the other rows are the paper's."
-    return f"{text}\n\n{note} {_source(result, 'bmi')}"
+    note = f"n = {result['n']}, mean of {len(result['seeds'])} seeds; the rows below ours are published figures."
+    coverage = f"The 90 % interval covers the truth in {result['coverage']:.0%}."
+    return f"{text}\n\n{note} {coverage} {_source(result, suite)}"
+
+
+def atlas() -> str:
+    result = _result("atlas")
+    rows = []
+    for c in result["cells"]:
+        errors = [f"{c[f'mae_{name}']:.3f}" for name in ("ours", "bound", "ksg", "gaussian_copula")]
+        ranks = [f"{c[f'rank_{name}']:.3f}" for name in ("ours", "ksg", "gaussian_copula")]
+        rows.append([str(c["n"]), str(c["d"]), f"{c['mean_truth']:.2f}", *errors, *ranks, f"{c['coverage']:.0%}"])
+    header = [
+        "n",
+        "d",
+        "mean truth",
+        "error: ours",
+        "our bound",
+        "KSG",
+        "Gaussian copula",
+        "rank: ours",
+        "KSG",
+        "Gaussian copula",
+    ]
+    total = len(result["cells"])
+    note = (
+        f"{result['problems']} problems a cell, mean absolute error in nats and rank correlation with the truth. The error is "
+        f"{result['mae_ratio']:.2f} of that of the better of KSG (k = 5) and the Gaussian copula on average, and lower than both "
+        f"in {result['cells_with_lower_mae']} of {total} cells; the rank correlation is above KSG's in "
+        f"{result['cells_with_higher_rank']}; the 90 % interval covers {result['coverage']:.1%}."
+    )
+    return _table([*header, "covered"], rows) + f"\n\n{note} {_source(result, 'atlas')}"
+
+
+def independence() -> str:
+    result = _result("independence")
+    rows = [[str(c["n"]), str(c["d"]), f"{c['mean']:.4f}", f"{c['cross_fitted']:+.4f}"] for c in result["cells"]]
+    table = _table(["n", "d", "calibrated estimate", "cross-fitted bound"], rows)
+    return f"{table}\n\nMean of {result['sets']} data sets, nats. {_source(result, 'independence')}"
+
+
+def order() -> str:
+    result = _result("order")
+    rows = [["**infoatlas-rl**", *(f"**{100 * row['accuracy']:.1f}**" for row in result["rows"])]]
+    rows.append(["true log ratio, same samples", *(f"{100 * row['oracle']:.1f}" for row in result["rows"])])
+    rows.append(["InfoNet", *(f"{value:.1f}" for value in INFONET)])
+    table = _table(["% right, K =", *(str(row["k"]) for row in result["rows"])], rows)
+    return f"{table}\n\n{result['triplets']} triplets for every K, n = 2000. {_source(result, 'order')}"
+
+
+def consistency() -> str:
+    result = _result("consistency")
+    rows = []
+    for name, row in result["families"].items():
+        rows.append([f"{name} (MI {row['truth']:.2f})", *(f"{value:.3f}" for value in row["error"])])
+        rows.append(["its bound", *(f"{value:.3f}" for value in row["error_bound"])])
+    table = _table(["mean absolute error (nats), n =", *(str(n) for n in result["sizes"])], rows)
+    return f"{table}\n\n{len(result['seeds'])} seeds. {_source(result, 'consistency')}"
+
+
+def ablation() -> str:
+    result = _result("ablation")
+    rows = []
+    for name, arm in result["arms"].items():
+        cross = arm.get("error_cross_fitted")
+        rows.append(
+            [
+                name,
+                f"{arm['loss_on_fresh_samples']:.3f}",
+                f"{arm['error_in_sample']:.3f}",
+                "" if cross is None else f"{cross:.3f}",
+            ]
+        )
+    header = ["small networks", "relative loss, fresh samples", "error of the in-sample bound", "error of the cross-fitted bound"]
+    return f"{_table(header, rows)}\n\n{result['steps']} steps of pretraining each. {_source(result, 'ablation')}"
 
 
 def gradient() -> str:
@@ -67,14 +155,16 @@ def gradient() -> str:
 
 def time() -> str:
     result = _result("time")
-    seconds = result["seconds"]
-    rows = [["`InfoAtlasLoss`, forward and backward, n = 100, d = 100, 25 slices", f"{1000 * seconds['loss']:.0f} ms"]]
-    rows += [
-        [f"`estimate`, d = 5, n = {name.removeprefix('estimate_')}", f"{1000 * value:.0f} ms"]
-        for name, value in seconds.items()
-        if name != "loss"
-    ]
-    return _table(["call", "median time"], rows) + f"\n\n{_source(result, 'time')}"
+    seconds, memory = result["seconds"], result["peak_memory_mb"]
+    loss = "`InfoAtlasLoss`, forward and backward, n = 100, d = 100, 25 slices"
+    rows = [[loss, f"{1000 * seconds['loss']:.0f} ms", "", ""]]
+    for name, value in seconds.items():
+        if name.startswith("estimate_"):
+            n = name.removeprefix("estimate_")
+            peak = f"{memory[n]} MB" if n in memory else ""
+            rows.append([f"`estimate`, d = 5, n = {n}", f"{1000 * value:.0f} ms", f"{1000 * seconds[f'ksg_{n}']:.0f} ms", peak])
+    table = _table(["call", "median time", "KSG (k-d trees)", "peak memory of the process"], rows)
+    return f"{table}\n\n{_source(result, 'time')}"
 
 
 def keystates() -> str:
@@ -111,14 +201,13 @@ def weights() -> str:
         model, record = read_weights(path)
         size = path.stat().st_size / 2**20
         parameters = sum(p.numel() for p in model.parameters())
-        machine = record["machine"]
         rows.append(
             [
                 f"`{name}`",
                 f"{parameters:,}",
                 f"{size:.1f} MB",
                 f"{record['problems']:,} problems in {record['steps']:,} steps",
-                f"{record['hours']:.1f} h, {machine['threads']} CPU thread(s)",
+                f"{record['hours']:.1f} h + {record['calibration_hours']:.1f} h, {record['processes']} CPU processes",
                 f"`{entry['sha256'][:16]}...`",
             ]
         )
@@ -127,6 +216,12 @@ def weights() -> str:
 
 SECTIONS: dict[str, Callable[[], str]] = {
     "bmi": bmi,
+    "discrete": discrete,
+    "atlas": atlas,
+    "independence": independence,
+    "order": order,
+    "consistency": consistency,
+    "ablation": ablation,
     "gradient": gradient,
     "time": time,
     "keystates": keystates,
@@ -135,21 +230,22 @@ SECTIONS: dict[str, Callable[[], str]] = {
 }
 
 
-def render(text: str) -> str:
-    """The text with every marked section generated anew."""
+def render(name: str) -> str:
+    """The text of a file with every marked section generated anew; links are made relative to the file."""
+    up = {"docs": "", "pretrained": "../docs/"}.get(Path(name).parent.name, "docs/")
 
     def section(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in SECTIONS:
-            raise ValueError(f"unknown section {name!r}; there are {', '.join(SECTIONS)}")
-        return f"<!-- figures: {name} -->\n{SECTIONS[name]()}\n<!-- end -->"
+        kind = match.group(1)
+        if kind not in SECTIONS:
+            raise ValueError(f"unknown section {kind!r}; there are {', '.join(SECTIONS)}")
+        return f"<!-- figures: {kind} -->\n{SECTIONS[kind]().replace('](docs/', f']({up}')}\n<!-- end -->"
 
-    return re.sub(r"<!-- figures: ([\w-]+) -->\n.*?<!-- end -->", section, text, flags=re.DOTALL)
+    return re.sub(r"<!-- figures: ([\w-]+) -->\n.*?<!-- end -->", section, (ROOT / name).read_text(), flags=re.DOTALL)
 
 
 def outdated() -> list[str]:
     """Files whose sections differ from the committed results."""
-    return [name for name in FILES if render((ROOT / name).read_text()) != (ROOT / name).read_text()]
+    return [name for name in FILES if render(name) != (ROOT / name).read_text()]
 
 
 @hydra_main("update_docs")
@@ -158,7 +254,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.check and names:
         raise ValueError(f"out of date: {', '.join(names)}; run python tasks/update_docs.py")
     for name in names:
-        text = render((ROOT / name).read_text())
+        text = render(name)
         with replace_file(ROOT / name) as temporary:
             temporary.write_text(text)
     print(f"rewritten: {', '.join(names) or 'nothing'}")

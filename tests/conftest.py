@@ -14,10 +14,24 @@ def model() -> InfoAtlas:
     return InfoAtlas.from_pretrained()
 
 
+TINY = InfoAtlasConfig(
+    side_width=16,
+    side_features=16,
+    variates=2,
+    pair_width=16,
+    pair_features=16,
+    width=16,
+    latents=4,
+    joint_layers=1,
+    tokens=64,
+    decoder_width=16,
+)
+
+
 @pytest.fixture
 def tiny() -> InfoAtlasConfig:
     """An architecture small enough to train in a test."""
-    return InfoAtlasConfig(side_width=16, side_features=8, variates=2, pair_width=16, pair_features=8, hyper_width=16)
+    return TINY
 
 
 @pytest.fixture

@@ -5,37 +5,39 @@ from infoatlas_rl.atlas import (
     AtlasConfig,
     _checkerboard,
     _coupling,
-    _flow,
+    _latent_classes,
     _low_rank_correlation,
     _mixture,
     _monotone,
     _spectrum,
+    flow,
+    sample_elliptical,
     sample_problems,
     sample_sizes,
 )
 
 
-@pytest.mark.parametrize("family", [_checkerboard, _spectrum, lambda n, dx, dy, g: _mixture(n, dx, dy, 10, g)])
+@pytest.mark.parametrize(
+    "family", [_checkerboard, _latent_classes, _spectrum, sample_elliptical, lambda n, dx, dy, g: _mixture(n, dx, dy, 10, g)]
+)
 @pytest.mark.parametrize("seed", range(4))
 def test_density_ratios_integrate_to_one(family, seed):
     # E_q[exp s] = 1 for the exact log ratio s. Tested as E_mix[2 exp(s) sigmoid(-s)] = 1, whose terms are at most 2:
     # the standard error with 40 000 terms is below 0.005.
     g = torch.Generator().manual_seed(seed)
-    _, _, log_ratio = family(20_000, 3, 2, g)
-    index = torch.arange(20_000)
-    s = torch.cat([log_ratio(index, index), log_ratio(index, index.roll(1))]).double()
+    x, y, log_ratio = family(20_000, 3, 2, g)
+    s = torch.cat([log_ratio(x, y), log_ratio(x, y.roll(1, 0))]).double()
     assert abs(2 * torch.sigmoid(s).mean() - 1) < 0.02
 
 
 def test_spectrum_has_the_analytic_mutual_information():
     g = torch.Generator().manual_seed(3)
     x, y, log_ratio = _spectrum(60_000, 2, 2, g)
-    index = torch.arange(60_000)
     rho = torch.linalg.svdvals(torch.linalg.inv(torch.linalg.cholesky(x.T.cov())) @ (x.T @ y / 60_000))
-    assert torch.isfinite(log_ratio(index, index)).all()
+    assert torch.isfinite(log_ratio(x, y)).all()
     gaussian = -0.5 * torch.log1p(-(rho.clamp(max=0.999) ** 2)).sum()
     # This seed draws a Gaussian; the Monte Carlo error of 60 000 samples is 0.005.
-    assert abs(log_ratio(index, index).mean() - gaussian) < 0.02
+    assert abs(log_ratio(x, y).mean() - gaussian) < 0.02
 
 
 def test_problems_are_reproducible_and_context_differs_from_query():
@@ -84,6 +86,36 @@ def test_flows_do_not_merge_points():
     x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
     for seed in range(8):
         g = torch.Generator().manual_seed(seed)
-        for out in (_flow(x, g), _coupling(x, g)):
+        for out in (flow(x, g), _coupling(x, g)):
             distance = torch.cdist(out, out) + 1e9 * torch.eye(400)
             assert distance.min() > 1e-4
+
+
+def test_processes_share_a_batch_without_changing_it():
+    config = AtlasConfig(query=20, truth=50)
+    together = sample_problems(4, 70, 2, 1, config, torch.Generator().manual_seed(5))
+    for rank in range(2):
+        part = sample_problems(4, 70, 2, 1, config, torch.Generator().manual_seed(5), rank=rank, world=2)
+        assert torch.equal(part.x, together.x[rank::2])
+        assert torch.equal(part.mi, together.mi[rank::2])
+
+
+def test_the_error_of_the_true_mi_is_recorded():
+    few, many = (
+        sample_problems(60, 64, 1, 1, AtlasConfig(query=100, truth=n), torch.Generator().manual_seed(0)) for n in (100, 9900)
+    )
+    # Fifty times the samples: a seventh of the error.
+    assert 4 < few.mi_error.mean() / many.mi_error.mean() < 12
+    dependent = many.mi_error > 0
+    spread = many.joint_log_ratio.std(-1)[dependent] / 10
+    z = (many.joint_log_ratio.mean(-1) - many.mi)[dependent] / spread
+    # Means of a hundred queries around the truth: standardised, of unit size, give or take the noise of sixty.
+    assert 0.7 < z.square().mean().sqrt() < 1.3
+
+
+def test_some_problems_have_ties_and_atoms():
+    problem = sample_problems(80, 200, 1, 1, AtlasConfig(query=8, truth=8), torch.Generator().manual_seed(2))
+    ties = (problem.x.sort(dim=1).values.diff(dim=1) == 0).double().mean((1, 2))
+    assert (ties > 0.5).sum() >= 3
+    assert ((ties > 0.02) & (ties < 0.98)).sum() >= 4
+    assert (ties == 0).sum() >= 40

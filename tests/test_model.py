@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -41,7 +42,36 @@ def test_estimate_hardly_changes_under_permutation_of_the_samples(model, rng):
 def test_estimate_does_not_change_under_zero_padding(model):
     x, y = correlated(300, RHO)
     padded = model.estimate(torch.nn.functional.pad(x, (0, 4)), torch.nn.functional.pad(y, (0, 1)))
-    assert padded.mi == pytest.approx(model.estimate(x, y).mi, abs=1e-4)
+    # The calibrated head amplifies rounding.
+    assert padded.bound == pytest.approx(model.estimate(x, y).bound, abs=1e-4)
+    assert padded.mi == pytest.approx(model.estimate(x, y).mi, abs=2e-3)
+
+
+def test_large_data_sets_are_read_in_parts(model, monkeypatch):
+    x, y = correlated(3000, RHO)
+    whole = model.estimate(x, y)
+    monkeypatch.setattr("infoatlas_rl.estimate.FIT_SAMPLES", 1024)
+    parts = model.estimate(x, y)
+    # A critic of a third of the samples, on all of them: the bound moves by the noise of fitting and of product samples.
+    assert parts.bound == pytest.approx(whole.bound, abs=0.08)
+    assert parts.mi == pytest.approx(whole.mi, abs=0.12)
+
+
+def test_the_interval_holds_the_estimate_and_says_so(model):
+    result = model.estimate(*correlated(300, RHO))
+    low, high = result.interval
+    assert low < result.mi < high
+    assert f"{result.mi:.3f} nats (90 %: {low:.3f} to {high:.3f})" in str(result)
+    bits = result.in_bits()
+    assert bits.interval[1] == pytest.approx(high / math.log(2))
+
+
+def test_fewer_samples_give_wider_intervals(model):
+    widths = []
+    for n in (64, 300, 3000):
+        low, high = model.estimate(*correlated(n, RHO)).interval
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True)
 
 
 def test_independent_data_give_almost_nothing(model):
@@ -74,7 +104,7 @@ def test_arrays_tensors_and_single_variables_are_read(model):
         model.estimate(x.numpy(), y.numpy()).mi,
         model.estimate(x[:, 0].double().numpy(), y[:, 0].tolist()).mi,
     ]
-    assert values == pytest.approx([values[0]] * 3, abs=1e-4)  # double against single precision
+    assert values == pytest.approx([values[0]] * 3, abs=1e-3)  # double against single precision
 
 
 def test_slices_make_high_dimensions_possible(model):
@@ -126,8 +156,11 @@ def test_estimates_outside_the_training_range_warn(model):
     with pytest.warns(OutsideTrainingRangeWarning, match="n = 20"):
         model.estimate(*correlated(20, [0.5]))
     x, y = correlated(500, [0.5])
-    with pytest.warns(OutsideTrainingRangeWarning, match="column of y has"):
-        model.estimate(x, y.round())
+    with pytest.warns(OutsideTrainingRangeWarning, match="a column of y has the same value in more than 95%"):
+        model.estimate(x, (y > 2.5).float())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.estimate(torch.ones(500, 1), y.round())  # rounded and constant columns were seen
 
 
 def test_constant_columns_and_ties_are_finite(model):
@@ -149,7 +182,8 @@ def test_every_parameter_gets_a_gradient(tiny):
     problem = sample_problems(4, 100, 3, 2, AtlasConfig(query=64), torch.Generator().manual_seed(1))
     regret(network, problem, autocast=False).loss().backward()
     without = [name for name, p in network.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
-    assert without == []
+    # The calibrated head is fitted by itself.
+    assert {name.split(".")[0] for name in without} == {"calibrated_head"}
 
 
 @pytest.mark.parametrize(
@@ -177,3 +211,28 @@ def test_sizes_that_make_no_sense_are_refused():
         InfoAtlasConfig(variates=0)
     with pytest.raises(ValueError, match="newton_steps"):
         InfoAtlasConfig(newton_steps=1)
+    with pytest.raises(ValueError, match="padding has to be zero or noise, not 'ones'"):
+        InfoAtlasConfig(padding="ones")
+
+
+def test_noise_padding_fills_the_columns_that_are_missing(tiny, rng):
+    from dataclasses import replace
+
+    torch.manual_seed(0)
+    network = replace(tiny, padding="noise").build().eval()
+    x, y = correlated(200, RHO, batch=2)
+    maps = network(x, y).maps
+    assert maps.linear.rho.shape == (2, 20)
+    assert maps.dims[0].tolist() == [[20], [20]]
+    assert maps.linear.rho[0, 0] >= 0.75
+
+
+def test_a_constant_hypernetwork_writes_the_same_for_all(tiny, rng):
+    from dataclasses import replace
+
+    torch.manual_seed(0)
+    data = correlated(200, RHO, batch=1), correlated(200, [0.0, 0.0], batch=1)
+    for kind, same in (("constant", True), ("generated", False)):
+        network = replace(tiny, hypernetwork=kind).build().eval()
+        first, second = (network(x, y).parameters.modulation for x, y in data)
+        assert torch.equal(first, second) == same

@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 
 from infoatlas_rl.benchmark import BMI_TASKS
 from infoatlas_rl.maniskill.tasks import TASKS
-from tasks import benchmark_mi, update_docs
+from tasks import update_docs
 from tasks.common import CONFIGS, _check_overrides
 
 ROOT = CONFIGS.parent
@@ -49,7 +49,13 @@ def test_every_task_has_a_config():
 
 @pytest.mark.parametrize(
     ("config", "node"),
-    [("pretrain", "model"), ("pretrain", "atlas"), ("pretrain", "pretrain"), ("discover_keystates", "discovery")],
+    [
+        ("pretrain", "model"),
+        ("pretrain", "atlas"),
+        ("pretrain", "pretrain"),
+        ("pretrain", "calibrate"),
+        ("discover_keystates", "discovery"),
+    ],
 )
 def test_configs_state_all_defaults_as_they_are_in_the_code(config, node):
     given = compose(config, *needs(config))[node]
@@ -140,6 +146,9 @@ def test_pretraining_runs_resumes_and_leaves_the_released_weights_alone(tmp_path
         "pretrain.validation_problems=1",
         "atlas.max_samples=100",
         "validate_every=2",
+        *(f"calibrate.{name}groups=4" for name in ("", "large_", "plain_", "gradient_")),
+        "calibrate.group_pairs=300",
+        "calibrate.epochs=2",
     ]
     first = run(*command)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -147,14 +156,13 @@ def test_pretraining_runs_resumes_and_leaves_the_released_weights_alone(tmp_path
     assert (out / "weights.safetensors").is_file()
     assert "resumed" in run(*command).stdout
     rows = list(csv.DictReader((out / "log.csv").open()))
-    assert {"loss", "regret", "validation/mae"} <= {row["name"] for row in rows}
+    assert {"loss", "regret", "validation/regret", "calibration/pinball"} <= {row["name"] for row in rows}
     assert (ROOT / "pretrained" / "manifest.json").read_bytes() == released
 
 
 def test_benchmark_has_the_truths_of_the_paper():
     published = [0.59, 1.02, 0.45, 0.18, 1.02, 1.02, 1.71, 0.41]
     assert [round(task.mi, 2) for task in BMI_TASKS] == published
-    assert all(len(row) == len(BMI_TASKS) for row in benchmark_mi.PUBLISHED.values())
 
 
 def test_benchmark_measures_the_released_weights(tmp_path):
@@ -169,13 +177,16 @@ def test_benchmark_measures_the_released_weights(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs/results").glob("*.json")), ids=lambda path: path.stem)
-def test_committed_results_belong_to_the_released_weights(path):
+def test_committed_results_belong_to_the_released_weights_or_the_documents_say_so(path):
     manifest = json.loads((ROOT / "pretrained/manifest.json").read_text())
-    assert json.loads(path.read_text())["weights_sha256"] == manifest["base"]["sha256"]
+    used = json.loads(path.read_text())["weights_sha256"]
+    if used != manifest["base"]["sha256"]:
+        assert path.stem.startswith("keystates_")  # accuracy is always that of the released weights
+        assert f"with the earlier weights `{used[:12]}`" in (ROOT / "README.md").read_text()
 
 
 def test_committed_accuracy_is_within_its_target():
-    assert json.loads((ROOT / "docs/results/bmi.json").read_text())["mae"] <= 0.12
+    assert json.loads((ROOT / "docs/results/bmi.json").read_text())["mae"] <= 0.06
 
 
 def test_figures_in_the_documentation_are_those_of_the_results():
@@ -185,7 +196,7 @@ def test_figures_in_the_documentation_are_those_of_the_results():
 @pytest.mark.parametrize("task", BMI_TASKS, ids=lambda task: task.name)
 def test_samplers_agree_with_the_reference_samples(task):
     content = json.loads((ROOT / "tests/data/bmi_reference.json").read_text())
-    levels, reference = np.array(content["levels"]), content["tasks"][task.bmi_id]
+    levels, reference = np.array(content["levels"]), content["tasks"][task.origin]
     assert task.mi == pytest.approx(reference["mi"], abs=1e-6)
     sample = task.sample(15_000, 0)
     for side, ours in zip("xy", sample, strict=True):

@@ -1,0 +1,223 @@
+"""Second stage of pretraining: fit the calibrated head on statistics of the finished critic, on fresh atlas problems.
+
+Rows of the table are collected in groups of problems of one size; groups are seeded by their number, written as they are
+made, and shared by the processes of ``torchrun``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from infoatlas_rl.atlas import AtlasConfig, sample_elliptical, sample_problems, sample_sizes
+from infoatlas_rl.calibration import LEVELS, CalibratedHead, pinball_loss, statistics, to_scale
+from infoatlas_rl.files import replace_file
+from infoatlas_rl.model import InfoAtlas
+
+SEED = 2 * 10**9
+GROUPS_PER_FILE = 20
+
+
+@dataclass(frozen=True)
+class CalibrateConfig:
+    """Size of the table and optimisation of the head."""
+
+    groups: int = 2400
+    """Groups of problems of one size."""
+    large_groups: int = 480
+    """Further groups of data sets of at least ``large_samples``: there are few problems in a group of large data sets."""
+    large_samples: int = 1500
+    plain_groups: int = 480
+    """Further groups of problems without flows: most distributions that users try first are simple ones."""
+    gradient_groups: int = 400
+    group_pairs: int = 20_000
+    """Problems in a group: as many as have this many samples together, 2 to ``max_group``."""
+    max_group: int = 12
+    truth: int = 4096
+    """Fresh samples that the true MI of each problem is averaged over."""
+    independent_weight: float = 3.0
+    """Weight of independent problems: more often than on the atlas, users ask whether there is a dependence at all."""
+    epochs: int = 30
+    batch: int = 256
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.1
+    validation_share: float = 0.1
+
+
+def collect(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, folder: Path) -> Iterator[int]:
+    """Write the table to ``folder``; yields the groups done so far. Files that are there are kept."""
+    done = 0
+    folder.mkdir(parents=True, exist_ok=True)
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    large = replace(atlas, min_samples=min(config.large_samples, atlas.max_samples))
+    tables = (
+        ("mi", config.groups, atlas, _mi_rows),
+        ("large", config.large_groups, large, _mi_rows),
+        ("plain", config.plain_groups, replace(atlas, flows=False), _mi_rows),
+        ("gradient", config.gradient_groups, atlas, _gradient_rows),
+    )
+    for name, groups, problems, row in tables:
+        for number, first in enumerate(range(0, groups, GROUPS_PER_FILE)):
+            path = folder / f"{name}-{number:04d}.pt"
+            if number % world != rank:
+                continue
+            if not path.is_file():
+                numbers = range(first, min(first + GROUPS_PER_FILE, groups))
+                began = time.perf_counter()
+                parts = [row(model, problems, config, _generator(name, index)) for index in numbers]
+                columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+                seconds = torch.full((len(columns[0]),), (time.perf_counter() - began) / len(columns[0]))
+                with replace_file(path) as temporary:
+                    torch.save([*columns, seconds], temporary)
+            done += GROUPS_PER_FILE * world
+            yield done
+    if world > 1:
+        dist.barrier()
+
+
+def _generator(name: str, index: int) -> torch.Generator:
+    return torch.Generator().manual_seed(
+        SEED + index + {"mi": 0, "gradient": 10**8, "large": 2 * 10**8, "plain": 3 * 10**8}[name]
+    )
+
+
+def _group_size(n: int, config: CalibrateConfig) -> int:
+    return min(max(config.group_pairs // n, 2), config.max_group)
+
+
+@torch.no_grad()
+def _mi_rows(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, g: torch.Generator) -> list[Tensor]:
+    n, dx, dy = sample_sizes(atlas, g)
+    fresh = replace(atlas, query=1, truth=config.truth)
+    problem = sample_problems(_group_size(n, config), n, dx, dy, fresh, g)
+    critic = model(problem.x, problem.y)
+    return [statistics(critic, problem.x, problem.y), critic.maps.summary, problem.mi, problem.mi_error]
+
+
+def _gradient_rows(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, g: torch.Generator) -> list[Tensor]:
+    """Summary, and the two sums whose ratio is the share: gradients of the bound and of the true log ratio on whitened
+    samples, multiplied, and the latter squared (per sample)."""
+    n, dx, dy = sample_sizes(atlas, g)
+    samples, true_gradients, whiten = [], [], []
+    for _ in range(_group_size(n, config)):
+        x, y, log_ratio = sample_elliptical(n, dx, dy, g)
+        x, y = x.requires_grad_(), y.requires_grad_()
+        true_gradients.append(torch.autograd.grad(log_ratio(x, y).sum(), (x, y)))
+        samples.append((x.detach(), y.detach()))
+        whiten.append(
+            [torch.linalg.cholesky(side.detach().double().T.cov().reshape(d, d)).float() for side, d in ((x, dx), (y, dy))]
+        )
+    x, y = (torch.stack(side).requires_grad_() for side in zip(*samples, strict=True))
+    critic = model(x, y)
+    gradients = torch.autograd.grad(critic.joint.sum(), (x, y))
+    products, squares = 0.0, 0.0
+    for side in range(2):
+        factor = torch.stack([w[side] for w in whiten])
+        true = torch.stack([t[side] for t in true_gradients]) @ factor
+        products = products + ((gradients[side] @ factor) * true).sum((1, 2)) / n
+        squares = squares + true.square().sum((1, 2)) / n
+    return [critic.maps.summary.detach(), products, squares]
+
+
+def read_table(folder: Path, name: str) -> list[Tensor]:
+    """All columns that :func:`collect` wrote under a name; the last one is the time that each row took, in seconds."""
+    parts = [torch.load(path, weights_only=True) for path in sorted(folder.glob(f"{name}-*.pt"))]
+    return [torch.cat(column) for column in zip(*parts, strict=True)]
+
+
+def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: int = 0) -> dict[str, float]:
+    """Fit the head on the table; the state with the best validation loss of every member stays. Returns figures."""
+    tables = [read_table(folder, name) for name in ("mi", "large", "plain")]
+    table, summary, mi, _, seconds = (torch.cat(column) for column in zip(*tables, strict=True))
+    order = torch.randperm(len(mi), generator=torch.Generator().manual_seed(seed))
+    table, summary, mi = table[order], summary[order], mi[order]
+    *gradient_columns, gradient_seconds = read_table(folder, "gradient")
+    finite = torch.isfinite(table).all(-1) & torch.isfinite(summary).all(-1)
+    table, summary, mi = table[finite], summary[finite], mi[finite].clamp(min=0)
+    held = round(len(mi) * config.validation_share)
+    inputs = head.inputs(table, summary)
+    head.centre.copy_(inputs[held:].mean(0))
+    head.scale.copy_(inputs[held:].std(0) + 1e-2)
+    with torch.random.fork_rng(), torch.enable_grad():
+        torch.manual_seed(seed)
+        figures = _fit_quantiles(head, table, summary, mi, held, config)
+        figures |= _fit_gradient(head, *gradient_columns)
+    return figures | {"rows": len(mi), "process_hours": float(seconds.sum() + gradient_seconds.sum()) / 3600}
+
+
+def _fit_quantiles(
+    head: CalibratedHead, table: Tensor, summary: Tensor, mi: Tensor, held: int, config: CalibrateConfig
+) -> dict[str, float]:
+    head.members.requires_grad_(True)
+    optimizer = torch.optim.AdamW(head.members.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    steps = config.epochs * math.ceil((len(mi) - held) / config.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.05)
+    target = to_scale(mi)
+    weight = torch.where(mi == 0, config.independent_weight, 1.0)
+    best, kept = math.inf, None
+    for _ in range(config.epochs):
+        for rows in (held + torch.randperm(len(mi) - held)).split(config.batch):
+            optimizer.zero_grad()
+            pinball_loss(head.scaled_quantiles(table[rows], summary[rows]), target[rows], weight[rows]).backward()
+            optimizer.step()
+            schedule.step()
+        with torch.no_grad():
+            quantiles = head.scaled_quantiles(table[:held], summary[:held]).mean(0)
+            loss = float(pinball_loss(quantiles, target[:held], weight[:held]))
+            if loss < best:
+                best, kept = loss, {name: value.clone() for name, value in head.members.state_dict().items()}
+    head.members.load_state_dict(kept)
+    head.members.requires_grad_(False)
+    table, summary, truth = table[:held], summary[:held], mi[:held]
+    before = _coverage(head, table, summary, truth)
+    _widen(head, table, summary, truth)
+    with torch.no_grad():
+        middle = head(table, summary)[:, len(LEVELS) // 2]
+    return {
+        "pinball": best,
+        "mae": float((middle - truth).abs().mean()),
+        "bound_mae": float((table[:, 0] - truth).abs().mean()),
+        "coverage_before_widening": before,
+        "spread": float(head.spread),
+    }
+
+
+@torch.no_grad()
+def _coverage(head: CalibratedHead, table: Tensor, summary: Tensor, truth: Tensor) -> float:
+    quantiles = head(table, summary)
+    return float(((quantiles[:, 0] <= truth + 1e-4) & (truth <= quantiles[:, -1])).float().mean())
+
+
+def _widen(head: CalibratedHead, table: Tensor, summary: Tensor, truth: Tensor) -> None:
+    """Conformal correction (Romano et al., 2019): scale the quantiles around the median until the outer ones cover their
+    nominal share of the validation rows, which the head was not fitted to."""
+    low, high = 0.5, 3.0
+    for _ in range(20):
+        head.spread.fill_((low + high) / 2)
+        if _coverage(head, table, summary, truth) < LEVELS[-1] - LEVELS[0]:
+            low = float(head.spread)
+        else:
+            high = float(head.spread)
+
+
+def _fit_gradient(head: CalibratedHead, summary: Tensor, products: Tensor, squares: Tensor) -> dict[str, float]:
+    """Least squares for the expected share; problems with hardly any gradient count less."""
+    finite = torch.isfinite(products) & torch.isfinite(squares) & (squares > 1e-4)
+    summary, products, squares = summary[finite], products[finite], squares[finite]
+    share, weight = (products / squares).clamp(-1, 3), squares / (squares + 0.05)
+    head.gradient.requires_grad_(True)
+    optimizer = torch.optim.AdamW(head.gradient.parameters(), lr=2e-3, weight_decay=1e-3)
+    for _ in range(200):
+        for rows in torch.randperm(len(share)).split(256):
+            optimizer.zero_grad()
+            (weight[rows] * (head.gradient_share(summary[rows]) - share[rows]) ** 2).mean().backward()
+            optimizer.step()
+    head.gradient.requires_grad_(False)
+    return {"gradient_share": float((weight * share).sum() / weight.sum())}

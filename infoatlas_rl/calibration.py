@@ -1,0 +1,156 @@
+"""Stage 7, calibration: quantiles of the true MI given everything that the forward pass knows about a data set.
+
+A variational bound is loose where samples are few for the dimension, and optimistic where the critic has been fitted to
+noise. How much depends on the data set, and can be learned, because on the atlas the truth is known: a small network maps
+statistics of the forward pass to quantiles of the MI (the idea of MIST), trained with the pinball loss. A second one maps
+the summary of the data set to the share of the true gradient that the gradient of the bound amounts to.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from infoatlas_rl.bounds import donsker_varadhan, log_mean_exp, smile
+from infoatlas_rl.neighbours import pointwise_information
+
+if TYPE_CHECKING:
+    from infoatlas_rl.model import Critic
+
+LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+"""Quantile levels; the middle one is the calibrated estimate, the outer ones are the 90 % interval."""
+
+NEIGHBOURS = (4, 32)
+STATISTICS = 36
+"""Length of what :func:`statistics` returns."""
+
+
+@torch.no_grad()
+def statistics(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+    """What is known about the MI of each data set after the forward pass, ``(b, STATISTICS)``: first the bound.
+
+    Bounds of the critic, of its Gaussian base, and two-fold; the spread of the critic; Gaussian MI of canonical
+    correlations, in-sample, shrunk and held-out; nearest-neighbour estimates, also as corrections of the critic; ties.
+    """
+    n, (dx, dy) = x.shape[1], critic.maps.dims
+    joint, product = critic.joint, critic.product
+    columns = [
+        donsker_varadhan(joint, product),
+        critic.two_fold_bound().clamp(min=-1),
+        donsker_varadhan(critic.base_joint, critic.base_product),
+        smile(joint, product),
+        joint.std(-1),
+        joint.median(-1).values,
+        product.std(-1),
+        # Effective share of the product samples that carry the bound.
+        (2 * log_mean_exp(product) - log_mean_exp(2 * product)) / 5,
+        joint.quantile(0.05, dim=-1),
+        joint.quantile(0.95, dim=-1),
+    ]
+    linear, nonlinear = critic.maps.linear, critic.maps.nonlinear
+    for correlations in (
+        linear.rho,
+        linear.held_out,
+        critic.parameters.rho,
+        nonlinear.correlations,
+        nonlinear.held_out,
+        nonlinear.correlations[:, :2],
+        nonlinear.held_out[:, :2],
+    ):
+        columns.append(_gaussian_information(correlations))
+    sides = critic.coordinates
+    weight = nonlinear.held_out.clamp(0, 1).unsqueeze(1)
+    for u, v in ((sides[0].linear, sides[1].linear), (sides[0].nonlinear * weight, sides[1].nonlinear * weight)):
+        local = pointwise_information(u, v, NEIGHBOURS)
+        correction = local - joint[:, : local.shape[-1]]
+        columns += [*local.mean(-1), *correction.mean(-1), local[0].std(-1)]
+    d = dx.squeeze(-1).float(), dy.squeeze(-1).float()
+    sizes = torch.full_like(d[0], math.log(min(n, 10_000) / 500))
+    columns += [sizes, *(t.log() for t in (d[0].clamp(min=1), d[1].clamp(min=1))), d[0] * d[1] / (2 * n), (d[0] + d[1]) / n]
+    columns += [*_ties(x), *_ties(y)]
+    return torch.stack([c.float() for c in columns], dim=-1)
+
+
+def _gaussian_information(correlations: Tensor) -> Tensor:
+    return -0.5 * torch.log1p(-(correlations.clamp(0, 0.9999) ** 2)).sum(-1)
+
+
+def _ties(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Share of samples that equal another one, mean and largest over columns, ``(b,)``; constant columns do not count."""
+    ties = (samples.sort(dim=1).values.diff(dim=1) == 0).float().mean(1)
+    varying = ties < 1
+    ties = ties * varying
+    return ties.sum(-1) / varying.sum(-1).clamp(min=1), ties.amax(-1)
+
+
+class CalibratedHead(nn.Module):
+    """Statistics and summary of data sets to quantiles of their MI, and to the gain of the gradient.
+
+    Args:
+        summary: size of the summary of the canonical maps.
+        members: networks whose quantiles are averaged.
+    """
+
+    def __init__(self, summary: int, *, width: int = 256, members: int = 4) -> None:
+        super().__init__()
+        inputs = STATISTICS + summary
+        self.register_buffer("centre", torch.zeros(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
+        self.register_buffer("spread", torch.ones(()))
+        self.members = nn.ModuleList(_network(inputs, width, len(LEVELS)) for _ in range(members))
+        self.gradient = _network(summary, 32, 1)
+
+    def forward(self, statistics: Tensor, summary: Tensor) -> Tensor:
+        """Quantiles ``(b, len(LEVELS))`` of the MI in nats, ascending, not negative."""
+        return from_scale(self.scaled_quantiles(statistics, summary).mean(0)).clamp(min=0)
+
+    def scaled_quantiles(self, statistics: Tensor, summary: Tensor) -> Tensor:
+        """Quantiles of every member on the scale that they are trained on, ``(members, b, len(LEVELS))``."""
+        inputs = (self.inputs(statistics, summary) - self.centre) / self.scale
+        raw = torch.stack([member(inputs.clamp(-8, 8)) for member in self.members])
+        # From the middle outwards; steps are positive, so quantiles cannot cross.
+        middle = len(LEVELS) // 2
+        steps = F.softplus(raw - 2) * self.spread
+        centre = to_scale(statistics[:, :1].clamp(min=0)) + raw[..., middle : middle + 1]
+        below = centre - steps[..., :middle].flip(-1).cumsum(-1).flip(-1)
+        return torch.cat([below, centre, centre + steps[..., middle + 1 :].cumsum(-1)], dim=-1)
+
+    def inputs(self, statistics: Tensor, summary: Tensor) -> Tensor:
+        return torch.cat([torch.asinh(4 * statistics), summary], dim=-1)
+
+    def gain(self, summary: Tensor) -> Tensor:
+        """What the gradient of the bound is multiplied with so that its size is right on average, ``(b,)``."""
+        return 1 / self.gradient_share(summary).clamp(0.2, 2.0)
+
+    def gradient_share(self, summary: Tensor) -> Tensor:
+        """Expected projection of the gradient of the bound on the true one, as a share of it, ``(b,)``."""
+        return 1 + self.gradient(summary).squeeze(-1)
+
+
+def to_scale(mi: Tensor) -> Tensor:
+    """The scale of the quantiles: relative errors count where the MI is large, absolute ones where it is small."""
+    return torch.log(mi + 0.1)
+
+
+def from_scale(value: Tensor) -> Tensor:
+    return value.exp() - 0.1
+
+
+def pinball_loss(quantiles: Tensor, truth: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean pinball loss of quantiles ``(..., b, len(LEVELS))`` of ``truth: (b,)`` on the same scale (Koenker & Bassett,
+    1978), weighted by ``weight: (b,)``."""
+    error = truth.unsqueeze(-1) - quantiles
+    levels = torch.tensor(LEVELS, device=quantiles.device)
+    losses = torch.maximum(levels * error, (levels - 1) * error).mean(-1)
+    return losses.mean() if weight is None else (losses * weight).mean()
+
+
+def _network(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    last = nn.Linear(width, outputs)
+    nn.init.normal_(last.weight, std=0.01)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), last)

@@ -1,0 +1,86 @@
+"""Suites ``bmi`` and ``discrete``: distributions with known mutual information from the tables of the paper and poster."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from infoatlas_rl import InfoAtlas
+from infoatlas_rl.benchmark import BMI_TASKS, DISCRETE_TASKS, BenchmarkTask
+from tasks.common import progress_bar
+
+PUBLISHED: dict[str, dict[str, list[float]]] = {
+    "bmi": {
+        "InfoAtlas (paper)": [0.60, 0.89, 0.41, 0.21, 0.93, 0.96, 1.46, 0.39],
+        "MINE": [0.60, 1.00, 0.53, 0.21, 1.03, 1.06, 1.63, 0.39],
+        "InfoNCE": [0.56, 0.98, 0.49, 0.18, 0.97, 1.03, 1.62, 0.40],
+        "MINDE": [0.58, 0.92, 0.43, 0.36, 0.89, 1.01, 1.42, 0.50],
+        "KSG": [0.54, 0.75, 0.25, 0.07, 0.79, 0.58, 1.61, 0.41],
+    },
+    "discrete": {
+        "InfoAtlas (poster)": [0.141, 0.500, 0.536, 0.573, 0.333],
+        "MINE": [0.137, 0.654, 0.554, 0.723, 0.340],
+        "InfoNCE": [0.135, 0.502, 0.606, 0.725, 0.233],
+        "MINDE": [0.226, 1.093, 1.676, 1.638, 0.389],
+        "KSG": [0.150, 0.242, 3.700, 1.754, 1.879],
+    },
+}
+"""Table 1 of the paper and the second table of the poster, in the order of the tasks."""
+
+
+def run_bmi(cfg: DictConfig) -> dict[str, Any]:
+    return {"suite": "bmi"} | _run(cfg, BMI_TASKS, cfg.n)
+
+
+def run_discrete(cfg: DictConfig) -> dict[str, Any]:
+    return {"suite": "discrete"} | _run(cfg, DISCRETE_TASKS, 1000)
+
+
+def _run(cfg: DictConfig, tasks: tuple[BenchmarkTask, ...], n: int) -> dict[str, Any]:
+    model = InfoAtlas.from_pretrained(cfg.weights)
+    rows: dict[str, dict[str, Any]] = {}
+    seconds: list[float] = []
+    with progress_bar(f"n = {n}", len(tasks) * cfg.seeds) as bar:
+        for number, task in enumerate(tasks):
+            results = []
+            for seed in range(cfg.seeds):
+                x, y = task.sample(n, seed)
+                began = time.perf_counter()
+                results.append(model.estimate(x, y))
+                seconds.append(time.perf_counter() - began)
+                bar(number * cfg.seeds + seed + 1, task.name)
+            values = [r.mi for r in results]
+            rows[task.name] = {
+                "truth": round(task.mi, 4),
+                "mean": round(float(np.mean(values)), 4),
+                "std": round(float(np.std(values, ddof=1)), 4) if cfg.seeds > 1 else None,
+                "bound": round(float(np.mean([r.bound for r in results])), 4),
+                "covered": round(float(np.mean([r.interval[0] <= task.mi <= r.interval[1] for r in results])), 3),
+            }
+    return {
+        "tasks": rows,
+        "mae": round(float(np.mean([abs(row["mean"] - row["truth"]) for row in rows.values()])), 4),
+        "mae_bound": round(float(np.mean([abs(row["bound"] - row["truth"]) for row in rows.values()])), 4),
+        "coverage": round(float(np.mean([row["covered"] for row in rows.values()])), 4),
+        "n": n,
+        "seeds": list(range(cfg.seeds)),
+        "seconds_per_estimate": round(float(np.median(seconds)), 4),
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    names = list(result["tasks"])
+    ours = list(result["tasks"].values())
+    truth = [row["truth"] for row in ours]
+    rows = {"truth": truth, "ours": [row["mean"] for row in ours], "our bound": [row["bound"] for row in ours]}
+    rows |= PUBLISHED[result["suite"]]
+    print(f"\nestimated MI in nats, n = {result['n']}, mean of {len(result['seeds'])} seeds; other rows from the paper or poster")
+    print("  " + "".ljust(20) + "".join(name.rjust(11) for name in names) + "     MAE")
+    for name, values in rows.items():
+        mae = "" if name == "truth" else f"{np.mean(np.abs(np.subtract(values, truth))):8.3f}"
+        print("  " + name.ljust(20) + "".join(f"{value:11.3f}" for value in values) + mae)
+    print(f"\nmean absolute error {result['mae']:.3f} nats, {1000 * result['seconds_per_estimate']:.0f} ms per estimate")
+    print(f"the nominal 90 % interval covers the truth in {result['coverage']:.0%}")

@@ -1,0 +1,71 @@
+"""Suite ``time``: seconds of the loss and of estimates, beside KSG's, and peak memory at n = 50 000."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+
+from infoatlas_rl import InfoAtlas, InfoAtlasLoss
+from tasks.suites.baselines import ksg
+
+SIZES = (1000, 5000, 50_000)
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    loss, model = InfoAtlasLoss(weights=cfg.weights), InfoAtlas.from_pretrained(cfg.weights)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(100, 100, generator=generator).requires_grad_()
+    y = 0.7 * x.detach() + torch.randn(100, 100, generator=generator)
+    seconds = {"loss": _median_seconds(lambda: loss(x, y).backward(), 15)}
+    for n in SIZES:
+        a, b = torch.randn(2, n, 5, generator=generator)
+        b = a + b
+        seconds[f"estimate_{n}"] = _median_seconds(lambda a=a, b=b: model.estimate(a, b), 15)
+        pair = a.double().numpy(), b.double().numpy()
+        seconds[f"ksg_{n}"] = _median_seconds(lambda pair=pair: ksg(*pair), 3 if n <= 5000 else 1, warm=0)
+    return {
+        "suite": "time",
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "peak_memory_mb": {str(n): _peak_memory(cfg.weights, n) for n in (1000, 50_000)},
+    }
+
+
+def _median_seconds(call: Callable[[], object], repeats: int, warm: int = 3) -> float:
+    for _ in range(warm):
+        call()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))
+
+
+def _peak_memory(weights: str, n: int) -> int:
+    """Peak resident memory in MB of a fresh process that estimates once, imports included."""
+    code = (
+        f"import torch, infoatlas_rl as i; torch.manual_seed(0); a, b = torch.randn(2, {n}, 5); "
+        f"i.InfoAtlas.from_pretrained({weights!r}).estimate(a, a + b); "
+        # Not ru_maxrss: it is handed down from the process that starts this one.
+        "print(next(int(line.split()[1]) // 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def show(result: dict[str, Any]) -> None:
+    seconds = result["seconds"]
+    print("\nmedian time")
+    print(f"  loss, forward and backward, n = 100, d = 100, 25 slices: {1000 * seconds['loss']:.0f} ms")
+    for n in SIZES:
+        ours, neighbours = 1000 * seconds[f"estimate_{n}"], 1000 * seconds[f"ksg_{n}"]
+        print(f"  estimate, n = {n}, d = 5: {ours:.0f} ms (KSG with k-d trees: {neighbours:.0f} ms)")
+    for n, memory in result["peak_memory_mb"].items():
+        print(f"  peak memory of a process that estimates at n = {n}: {memory} MB")

@@ -1,0 +1,99 @@
+"""The suites of the benchmark: their constructions have the truths they claim, and they run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from infoatlas_rl.benchmark import DISCRETE_TASKS, table_mi
+from tasks.suites import ablation, consistency, known, order
+from tests.test_tasks import ROOT, compose, run
+
+POSTER = [0.144, 0.719, 0.654, 0.712, 0.516]
+
+
+@pytest.mark.parametrize(("task", "truth"), zip(DISCRETE_TASKS, POSTER, strict=True), ids=lambda v: getattr(v, "name", ""))
+def test_discrete_tasks_have_the_truths_of_the_poster(task, truth):
+    assert task.mi == pytest.approx(truth, abs=0.001)
+
+
+@pytest.mark.parametrize("task", DISCRETE_TASKS[2:], ids=lambda task: task.name)
+def test_discrete_samples_have_the_mutual_information_they_claim(task):
+    x, y = task.sample(200_000, 0)
+    total = 0.0
+    for i in range(x.shape[1]):
+        table = np.histogram2d(x[:, i], y[:, i], bins=[np.arange(-0.5, 31), np.arange(-0.5, 31)])[0] / len(x)
+        total += table_mi(table)
+    # The plug-in estimate is biased upwards by about (cells - 1) / 2n a coordinate: below 0.002 in all.
+    assert total == pytest.approx(task.mi, abs=0.01)
+
+
+def test_copula_tasks_have_the_margins_they_claim():
+    beta, gamma = (task.sample(50_000, 0)[0] for task in DISCRETE_TASKS[:2])
+    assert beta.mean() == pytest.approx(2 / 3, abs=0.005)
+    assert gamma.mean() == pytest.approx(2, abs=0.02)
+    assert gamma.var() == pytest.approx(2, abs=0.05)
+
+
+def test_mixtures_of_the_order_suite_integrate_to_their_mutual_information():
+    for k in (1, 4):
+        mixture = order.Mixture(k, np.random.default_rng(k))
+        c = mixture.covariance
+        one = mixture.mi(200_000)
+        if k == 1:
+            assert one == pytest.approx(-0.5 * np.log(1 - c[0, 0, 1] ** 2 / c[0, 0, 0] / c[0, 1, 1]))
+        else:
+            assert one == pytest.approx(mixture.mi(200_000), abs=0.02)
+        assert mixture.sample(500).shape == (500, 2)
+
+
+def test_clusters_of_the_consistency_suite_are_dependent():
+    assert 0.3 < consistency._circle_mi() < np.log(4)
+
+
+def test_a_suite_runs_from_the_command_line(tmp_path):
+    out = tmp_path / "result.json"
+    answer = run("tasks/benchmark_mi.py", "suite=discrete", "seeds=1", f"out={out}", f"paths.runs={tmp_path}")
+    assert answer.returncode == 0, answer.stderr
+    assert "mean absolute error" in answer.stdout
+    result = json.loads(out.read_text())
+    assert set(result["tasks"]) == {task.name for task in DISCRETE_TASKS}
+    assert result["weights_sha256"] == json.loads((ROOT / "pretrained/manifest.json").read_text())["base"]["sha256"]
+
+
+def test_small_runs_of_the_other_suites(tmp_path):
+    from tasks.benchmark_mi import SUITES
+
+    options = ["seeds=1", "problems=3", "independent_sets=2", "triplets=2", "picture=null", f"paths.runs={tmp_path}"]
+    cfg = compose("benchmark_mi", *options)
+    for name in ("independence", "order", "gradient"):
+        suite, show = SUITES[name]
+        result = suite(cfg)
+        show(result)
+        assert result["suite"] == name
+
+
+def test_atlas_suite_compares_in_every_cell(monkeypatch, capsys):
+    from tasks.suites import atlas
+
+    monkeypatch.setattr(atlas, "SIZES", (100,))
+    monkeypatch.setattr(atlas, "DIMS", (1, 3))
+    result = atlas.run(compose("benchmark_mi", "problems=8"))
+    atlas.show(result)
+    assert [(c["n"], c["d"]) for c in result["cells"]] == [(100, 1), (100, 3)]
+    assert "KSG" in capsys.readouterr().out
+
+
+def test_ablation_has_the_arms_that_differ_in_one_part(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ablation, "SIZES", (100,))
+    monkeypatch.setattr(ablation, "DIMS", (1,))
+    result = ablation.run(compose("benchmark_mi", "ablation_steps=1", "problems=10"))
+    ablation.show(result)
+    assert next(iter(result["arms"])) == "Gaussian base only"
+    assert len(result["arms"]) == 1 + len(ablation.ARMS)
+
+
+def test_published_rows_fit_the_tables():
+    assert all(len(values) == 8 for values in known.PUBLISHED["bmi"].values())
+    assert all(len(values) == 5 for values in known.PUBLISHED["discrete"].values())
