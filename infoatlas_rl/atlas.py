@@ -43,6 +43,9 @@ class Problem(NamedTuple):
     mi: Tensor  # (b,): true MI in nats, a Monte Carlo mean of s over query and further fresh samples
     mi_error: Tensor  # (b,): its standard error
 
+    def to(self, device: torch.device) -> Problem:
+        return Problem(*(part.to(device) for part in self))
+
 
 @dataclass(frozen=True)
 class AtlasConfig:

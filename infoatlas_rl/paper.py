@@ -47,7 +47,6 @@ class GeneratedCritic:
 
     layers: list[tuple[Tensor, Tensor]]
     scores: tuple[NormalScores, NormalScores]
-    padded: tuple[Tensor, Tensor]
     model: PaperInfoAtlas
 
     def values(self, x: Tensor, y: Tensor) -> Tensor:
@@ -97,7 +96,7 @@ class PaperInfoAtlas(nn.Module):
             # Weights of a freshly built network are as large as those of an ordinary initialised layer.
             layers.append((weight.unflatten(-1, (a, b)) / a**0.5, bias.unsqueeze(1)))
             start += a * b + b
-        return GeneratedCritic(layers, scores, padded, self)
+        return GeneratedCritic(layers, scores, self)
 
     def pad(self, scores: Tensor) -> Tensor:
         """Independent Gaussian noise up to D columns, which leaves the MI as it is (Proposition A.3)."""

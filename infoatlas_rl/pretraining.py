@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Optimisation; the defaults, on one CPU thread, made the released weights."""
+    """Optimisation; the released weights were made by two single-thread CPU processes."""
 
     steps: int = 4600
     learning_rate: float = 1.5e-3
@@ -205,8 +205,7 @@ class Pretrainer:
         shifts = self.model.shifts(n) if isinstance(self.model, InfoAtlas) else 1
         pairs = n * (1 + shifts)
         batch = min(max(self.config.pairs_per_step // pairs, 2), self.config.max_batch) * self.config.processes
-        problem = sample_problems(batch, n, dx, dy, self.atlas, generator, rank=self.rank, world=self.world)
-        return Problem(*(part.to(self.device) for part in problem))
+        return sample_problems(batch, n, dx, dy, self.atlas, generator, rank=self.rank, world=self.world).to(self.device)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -216,8 +215,7 @@ class Pretrainer:
         for index in range(self.config.validation_problems):
             generator = torch.Generator().manual_seed(10**9 + index)
             n, dx, dy = sample_sizes(self.atlas, generator)
-            problem = sample_problems(4, n, dx, dy, self.atlas, generator)
-            problem = Problem(*(part.to(self.device) for part in problem))
+            problem = sample_problems(4, n, dx, dy, self.atlas, generator).to(self.device)
             losses.append(regret(model, problem, autocast=False).critic)
         return {"regret": float(_squash(torch.cat(losses)).mean())}
 

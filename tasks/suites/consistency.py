@@ -32,7 +32,7 @@ def _student(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def _circle(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Four clusters: the sign of x times the sign of y decides nothing alone, the quadrant decides a shared one."""
+    """x and y are noisy views of one of four cluster centres on a circle."""
     quadrant = rng.integers(0, 4, n)
     centre = 2 * np.stack([np.cos(np.pi * quadrant / 2), np.sin(np.pi * quadrant / 2)], -1)
     return centre + rng.standard_normal((n, 2)), centre + rng.standard_normal((n, 2))
