@@ -22,6 +22,7 @@ from infoatlas_rl.maniskill.collect import (
     collect_demonstrations,
     convert_demonstrations,
 )
+from infoatlas_rl.maniskill.demos import DemonstrationSet, load_demonstrations
 from infoatlas_rl.maniskill.envs import CONTROL_MODES
 from infoatlas_rl.maniskill.tasks import Task, get_task
 from tasks.common import hydra_main, progress_bar
@@ -75,16 +76,20 @@ def _print_report(report: CollectionReport, what: str) -> None:
     print(f"  {report.path}")
 
 
+def demonstrations(cfg: DictConfig, task: Task) -> DemonstrationSet:
+    """The demonstrations that a configuration asks for: those of ``demos.path``, or collected ones."""
+    if cfg.demos.path is not None:
+        return load_demonstrations(cfg.demos.path, task)
+    root, demos = Path(cfg.paths.demos), cfg.demos
+    report = collect(task, root, demos.count, demos.first_seed, demos.processes, control_mode=SOURCE_MODE)
+    return load_demonstrations(report.path, task, count=demos.count)
+
+
 @hydra_main("collect_demos")
 def main(cfg: DictConfig) -> None:
-    collect(
-        get_task(cfg.env.name),
-        Path(cfg.paths.demos),
-        cfg.demos.count,
-        cfg.demos.first_seed,
-        cfg.processes,
-        cfg.demos.control_mode,
-    )
+    demos = cfg.demos
+    task = get_task(**cfg.env.task)
+    collect(task, Path(cfg.paths.demos), demos.count, demos.first_seed, demos.processes, demos.control_mode)
 
 
 if __name__ == "__main__":

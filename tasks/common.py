@@ -77,6 +77,15 @@ def progress_bar(title: str, total: int, *, start: int = 0) -> Iterator[Callable
     yield update
 
 
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """Columns under their titles, the first one to the left."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        cells = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        print("  ".join(["", row[0].ljust(widths[0]), *cells]))
+    print()
+
+
 def describe_machine(threads: int | None = None) -> dict[str, Any]:
     """Where a figure was measured."""
     model = platform.processor() or platform.machine()

@@ -1,20 +1,22 @@
-"""Key-state discovery by maximal mutual information (MaxMI; Zhou & Yang, 2024), for arrays of trajectories.
+"""Key-state discovery by maximal mutual information, for arrays of trajectories.
 
 No simulator and no robot in here: trajectories are arrays ``(t, d)``.
 """
 
+from infoatlas_rl.keystates.alignment import Alignment
 from infoatlas_rl.keystates.finder import KeyStateConfig, KeyStateFinder, KeyStates
-from infoatlas_rl.keystates.localiser import Localiser
-from infoatlas_rl.keystates.metrics import KeyStateScore, evenly_spaced, score_key_states
+from infoatlas_rl.keystates.metrics import KeyStateScore, score_key_states
+from infoatlas_rl.keystates.rules import evenly_spaced, velocity_minima
 from infoatlas_rl.keystates.trajectories import TrajectorySet
 
 __all__ = [
+    "Alignment",
     "KeyStateConfig",
     "KeyStateFinder",
     "KeyStateScore",
     "KeyStates",
-    "Localiser",
     "TrajectorySet",
     "evenly_spaced",
     "score_key_states",
+    "velocity_minima",
 ]

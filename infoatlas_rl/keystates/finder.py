@@ -1,33 +1,62 @@
-"""Key-state discovery: train a localiser to find the states that say most about the states shortly before them.
+"""Key-state discovery: the states that divide a task into the stages that say most about the motion.
 
-Over a batch of demonstrations the localiser places one time per concept, and the loss is (MaxMI, Eq. 4; InfoAtlas,
-section 5.2)::
+K key states end K stages, the last one the demonstration. On a common clock (:mod:`infoatlas_rl.keystates.alignment`) the
+first K - 1 are placed where they maximise the mutual information between the stage Z that the robot is in and its motion
+``u = s[t + delta/2] - s[t - delta/2]``::
 
-    - mi_weight * mean_k I(s[t_k]; s[t_k - delta])  +  order_weight * mean_k relu(gap - (t_(k+1) - t_k))
+    I(Z; u)
 
-with the states interpolated at the times, MI over the batch, and times in phase.
+By the chain rule of mutual information this is done one at a time: a key state between two others a < c < b can only
+change ``I(B_c; u | a <= t < b)``, with ``B_c`` telling before from after c. That information is measured over candidates c
+by the estimator, and the key state goes to the best; all take their turns, epoch by epoch, with fresh samples and slices.
+
+MaxMI (Zhou & Yang, 2024) maximises I(s[t]; s[t - delta]) at the key state instead. That profile is there, too
+(:meth:`KeyStateFinder.profile`); ``docs/keystates.md`` shows why its maxima are not where a stage ends.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import itertools
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from infoatlas_rl.files import replace_file
-from infoatlas_rl.keystates.localiser import Localiser
-from infoatlas_rl.keystates.trajectories import MIN_TRAJECTORIES, TrajectorySet, interpolate
+from infoatlas_rl.keystates.alignment import Alignment
+from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate
 from infoatlas_rl.loss import InfoAtlasLoss
 
 Array = NDArray[np.float64]
+
+REST = 0.3
+"""Motions that are much shorter than this share of the median are rest."""
+EXCHANGES = 2
+"""Epochs in which the least informative key state may go elsewhere."""
+REACH = 8
+"""Ticks before and after a key state that are looked at when it is refined."""
+REMEMBERED = 12
+"""Measurements of a key state that are averaged."""
+KERNEL = 1.0
+"""Standard deviation, in ticks, of the kernel that averages them."""
+
+
+class Estimator(Protocol):
+    """What estimates the information: :class:`infoatlas_rl.InfoAtlasLoss` (with ``sides="y"``), or a baseline."""
+
+    def mi(self, x: Tensor, y: Tensor) -> Tensor:
+        """``(b, n, 1)`` and ``(b, n, d)`` to MI in nats, ``(b,)``."""
+
+    def reseed(self, seed: int) -> None: ...
+
+    def extra_repr(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -35,27 +64,33 @@ class KeyStateConfig:
     """Discovery; the MI estimator is given to :class:`KeyStateFinder`."""
 
     concepts: int = 4
+    """K, the last of which is the final state."""
     delta: int = 2
-    """Look-back in steps."""
-    epochs: int = 50
-    batch_size: int = 100
-    learning_rate: float = 1e-3
-    mi_weight: float = 1.0
-    order_weight: float = 10.0
+    """Ticks between the two states of a motion, and the look-back of the MI profile."""
+    epochs: int = 10
+    """The first half searches everywhere between the neighbours, the second half refines around what was found."""
+    samples: int = 300
+    """Motions on which information is estimated."""
+    candidates: int = 12
+    """Places for a key state that are compared in one step."""
+    noise: float = 0.8
+    """Length of the noise that is added to the unit motions: turns that are much smaller count little."""
     gap: float = 0.05
-    """Least distance of consecutive key states, in phase."""
-    width: int = 64
+    """Least distance of consecutive key states, as a share of the trajectory, both of its time and of its path."""
+    mi_weight: float = 1.0
+    order_weight: float = 0.1
+    """Penalty for an uneven division, times the squared distance from the middle of the neighbours (in shares)."""
+    spread_weight: float = 1.0
+    """Penalty for the spread of a key state's time over the demonstrations (standard deviation, in shares)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("concepts", "delta", "epochs", "batch_size", "width"):
+        for name in ("concepts", "delta", "epochs", "candidates"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} has to be at least 1, not {getattr(self, name)}")
-        if self.batch_size < MIN_TRAJECTORIES:
-            raise ValueError(
-                f"batch_size has to be at least {MIN_TRAJECTORIES}, over which MI is estimated, not {self.batch_size}"
-            )
-        if self.gap * (self.concepts - 1) >= 1:
+        if self.samples < 50:
+            raise ValueError(f"samples has to be at least 50, over which MI is estimated, not {self.samples}")
+        if self.gap * self.concepts >= 1:
             raise ValueError(f"{self.concepts} concepts with a gap of {self.gap} do not fit into one trajectory")
 
 
@@ -64,11 +99,9 @@ class KeyStates:
     """Key states of N trajectories."""
 
     steps: NDArray[np.int64]
-    """``(N, K)``: step of the original trajectory, in order of time."""
-    scores: Array
-    """``(N, K)``: pointwise MI of the key state and the state ``delta`` steps before it, in nats."""
-    mi: Array
-    """``(K,)``: MI of the concept over all trajectories, in nats."""
+    """``(N, K)``: step of the original trajectory, in order of time; the last is where the final state is first reached."""
+    information: Array
+    """``(K - 1,)``: information of a key state about the motion around it, up to the neighbouring key states, in nats."""
 
 
 class KeyStateFinder:
@@ -76,68 +109,265 @@ class KeyStateFinder:
 
     ::
 
-        finder = KeyStateFinder(TrajectorySet(trajectories), InfoAtlasLoss(), KeyStateConfig(concepts=4))
+        finder = KeyStateFinder(TrajectorySet(trajectories), InfoAtlasLoss(slices=2, k=10, sides="y"))
         for figures in finder.fit():
             print(figures)
-        key_states = finder.key_states()
+        print(finder.key_states().steps)
 
-    Training is deterministic in ``config.seed``; an interrupted run resumed from its checkpoint ends in the same result.
+    Deterministic in ``config.seed``; an interrupted run resumed from its checkpoint ends in the same result.
+
+    Args:
+        trajectories: with the ``delta`` of the configuration.
+        estimator: of the information; None leaves it out, and the key states end up evenly spaced on the clock.
     """
 
-    def __init__(self, trajectories: TrajectorySet, mi_loss: InfoAtlasLoss, config: KeyStateConfig) -> None:
-        self.trajectories, self.mi_loss, self.config = trajectories, mi_loss, config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.localiser = Localiser(trajectories.dim, config.concepts, config.width)
-        self.optimizer = torch.optim.Adam(self.localiser.parameters(), lr=config.learning_rate)
+    def __init__(self, trajectories: TrajectorySet, estimator: Estimator | None, config: KeyStateConfig | None = None) -> None:
+        self.trajectories, self.estimator, self.config = trajectories, estimator, config or KeyStateConfig()
+        if isinstance(estimator, torch.nn.Module):
+            estimator.eval()
+        self.alignment = Alignment(trajectories.states)
+        self.motions = self._motions()
+        steps = self._steps(self.alignment.positions, trajectories.step_of_tick)
+        shares = steps / (trajectories.lengths[:, None] - 1)
+        # Stage k holds the ticks from cut k - 1 on, up to cut k; the key state is the tick before the cut.
+        self.phase = np.append(shares.mean(0), 1.0)
+        """``(T + 1,)``: mean time of every tick, as a share of the trajectory."""
+        self.spread = shares.std(0)
+        """``(T,)``: standard deviation of that time over the demonstrations."""
+        self.cuts: list[int] = []
         self.epoch = 0
+        self.steps = 0
+        self.seconds = 0.0
+        self._curves: dict[int, list[tuple[Array, Array]]] = {}
+
+    @property
+    def ticks(self) -> int:
+        return self.trajectories.ticks
 
     def fit(self, checkpoint: Path | None = None) -> Iterator[dict[str, float]]:
-        """Train to ``config.epochs``; yields the figures of every epoch and writes the checkpoint after each."""
+        """Place the key states one after the other, then improve them for ``config.epochs``; yields figures per epoch."""
+        if not self.cuts:
+            self._grow()
         while self.epoch < self.config.epochs:
-            figures = self._train_epoch()
+            before = list(self.cuts)
+            if self.epoch == self.config.epochs // 2:
+                self._curves.clear()
+            for number in self._inner():
+                self._improve(number)
+            if self.epoch < EXCHANGES:
+                self._exchange()
             self.epoch += 1
             if checkpoint is not None:
                 self.save(checkpoint)
-            yield {"epoch": self.epoch, **figures}
+            moved = max((abs(a - b) for a, b in zip(before, self.cuts, strict=True)), default=0)
+            information = self._information()
+            yield {
+                "epoch": self.epoch,
+                "information": float(information.mean()) if len(information) else 0.0,
+                "moved": moved,
+                "seconds_per_step": self.seconds_per_step,
+            }
+
+    def measure_steps(self, count: int) -> float:
+        """Seconds per step over ``count`` steps, each comparing places for a key state on the whole clock."""
+        steps, seconds = self.steps, self.seconds
+        for _ in range(count):
+            self._measure(0, self.ticks, self._allowed(0, self.ticks))
+        return (self.seconds - seconds) / (self.steps - steps)
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Seconds for placing one key state once."""
+        return self.seconds / max(self.steps, 1)
 
     def key_states(self) -> KeyStates:
-        """The key states that the localiser has found, scored over all trajectories."""
-        states = self.trajectories.states
-        self.localiser.eval()
-        self._fix_slices()
-        with torch.no_grad():
-            phases = torch.cat([self.localiser(chunk) for chunk in states.split(256)])
-            # Not before the first step that has another delta steps before it, like the states that are scored.
-            phases = phases.clamp(min=self.config.delta / (self.trajectories.length - 1)).sort(dim=-1).values
-            now, before = self._state_pairs(states, phases)
-            pointwise = torch.stack([self.mi_loss.pointwise(x, y) for x, y in zip(now, before, strict=True)], dim=-1)
-        pointwise = pointwise.double().numpy()
-        return KeyStates(steps=self.trajectories.steps(phases.double().numpy()), scores=pointwise, mi=pointwise.mean(0))
+        """The key states of the trajectories that the finder was fitted on."""
+        return self._locate(self.alignment.positions, self.trajectories.step_of_tick)
 
-    def profile(self, *, every: int = 1, most: int = 200) -> tuple[Array, Array]:
-        """Pointwise MI of the states at every step and ``delta`` steps before, over up to ``most`` trajectories.
+    def locate(self, trajectories: Sequence[Array]) -> KeyStates:
+        """The same key states in other trajectories of the task, by aligning them to the clock."""
+        states, step_of_tick = self.trajectories.resample(trajectories)
+        return self._locate(self.alignment.align(states), step_of_tick)
+
+    def profile(self, mi_loss: InfoAtlasLoss, *, every: int = 1, most: int = 300) -> tuple[NDArray[np.int64], Array]:
+        """The MI profile on the clock: pointwise MI of the states at a tick and ``delta`` ticks before it.
 
         Returns:
-            ``phases (p,)`` and ``scores (N', p)`` in nats; ``scores.mean(0)`` is the MI profile.
+            Steps of the original trajectories ``(N', p)`` and pointwise MI ``(N', p)`` in nats for up to ``most``
+            trajectories; the MI profile is its mean over the first axis.
         """
-        states = self.trajectories.states[:most]
-        index = range(self.config.delta, self.trajectories.length, every)
-        self._fix_slices()
+        steps = np.rint(self._steps(self.alignment.positions, self.trajectories.step_of_tick)).astype(np.int64)
+        ticks = np.arange(self.config.delta, self.ticks, every)
+        mi_loss.eval()
+        mi_loss.reseed(self.config.seed)
+        scores = []
         with torch.no_grad():
-            scores = [self.mi_loss.pointwise(states[:, t], states[:, t - self.config.delta]) for t in index]
-        phases = np.array(index) / (self.trajectories.length - 1)
-        return phases, torch.stack(scores, dim=-1).double().numpy()
+            for tick in ticks:
+                at = self.alignment.positions[:most, tick]
+                now, before = self._states(at), self._states(np.maximum(at - self.config.delta, 0))
+                scores.append(mi_loss.pointwise(now, before).double().numpy())
+        return steps[:most, ticks], np.stack(scores, axis=1)
+
+    # --- placing ------------------------------------------------------------------------------------------------------
+
+    def _grow(self) -> None:
+        """One key state after the other, where it adds most: I(Z; u) grows by P(a <= t < b) I(B_c; u | a <= t < b)."""
+        cuts, best = [0, self.ticks], {}
+        while len(cuts) < self.config.concepts + 1:
+            for a, b in itertools.pairwise(cuts):
+                places = self._allowed(a, b)
+                if (a, b) not in best and len(places):
+                    score = self._score(a, b, places, [self._measure(a, b, places) for _ in range(2)])
+                    best[a, b] = int(np.argmax(score)), float(np.max(score)) * (b - a) / self.ticks
+            open_stages = {stage: found for stage, found in best.items() if stage in set(itertools.pairwise(cuts))}
+            if not open_stages:
+                raise ValueError(
+                    f"{self.config.concepts} concepts with a gap of {self.config.gap} do not fit: after {len(cuts) - 1} no stage "
+                    "is long enough to be divided; ask for fewer concepts or a smaller gap"
+                )
+            cut, _ = max(open_stages.values(), key=lambda found: found[1])
+            cuts = sorted([*cuts, cut])
+        self.cuts = cuts
+
+    def _exchange(self) -> None:
+        """Take the key state that tells least to where a new one would tell more, if there is such a place.
+
+        Moving key states between their neighbours cannot do that: an optimum of every single one need not be one of all.
+        """
+        if self.config.concepts < 3:
+            return
+        share = np.diff(self.cuts)
+        scores = []
+        for k in self._inner():
+            a, cut, b = self.cuts[k - 1 : k + 2]
+            scores.append(self._score(a, b, np.array([cut]), self._curves[k])[cut])
+        losses = np.array(scores) * (share[:-1] + share[1:]) / self.ticks
+        least = int(np.argmin(losses)) + 1
+        without = self.cuts[:least] + self.cuts[least + 1 :]
+        gains = {}
+        for a, b in itertools.pairwise(without):
+            places = self._allowed(a, b)
+            if (a, b) == (self.cuts[least - 1], self.cuts[least + 1]) or not len(places):
+                continue
+            score = self._score(a, b, places, [self._measure(a, b, places) for _ in range(2)])
+            gains[float(np.max(score)) * (b - a) / self.ticks] = int(np.argmax(score))
+        if gains and max(gains) > 1.1 * max(losses[least - 1], 0):
+            self.cuts = sorted([*without, gains[max(gains)]])
+            self._curves.clear()
+            for number in self._inner():
+                self._improve(number)
+
+    def _improve(self, number: int) -> None:
+        """Move one key state to the best place between its neighbours; when refining, around where it is."""
+        a, b = self.cuts[number - 1], self.cuts[number + 1]
+        places = self._allowed(a, b)
+        if self.epoch >= self.config.epochs // 2:
+            cut = self.cuts[number]
+            a, b = max(a, cut - REACH), min(b, cut + REACH)
+            places = places[np.abs(places - cut) <= REACH // 2]
+        if not len(places):
+            return
+        kept = self._curves.setdefault(number, [])
+        kept.append(self._measure(a, b, places))
+        del kept[:-REMEMBERED]
+        self.cuts[number] = int(np.argmax(self._score(a, b, places, kept)))
+
+    def _measure(self, a: int, b: int, places: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Some of the places between a and b, and their information in nats, from one sample of motions."""
+        config, began = self.config, time.perf_counter()
+        rng = np.random.default_rng([config.seed, self.steps])
+        size = min(config.candidates, len(places))
+        chosen = places[np.unique(((np.arange(size) + rng.random(size)) * len(places) / size).astype(int))]
+        # Stratified over time; the same motions for all candidates.
+        tick = (a + (b - a) * (np.arange(config.samples) + rng.random(config.samples)) / config.samples).astype(int)
+        who = rng.integers(len(self.motions), size=config.samples)
+        motion = self.motions[who, tick.clip(a, b - 1)]
+        length = config.noise / np.sqrt(motion.shape[1])
+        motion = motion + length * rng.standard_normal(motion.shape)
+        if self.estimator is None:
+            information = np.zeros(len(chosen))
+        else:
+            after = torch.from_numpy((tick >= chosen[:, None]).astype(np.float32)).unsqueeze(-1)
+            motion = torch.from_numpy(motion.astype(np.float32)).expand(len(chosen), -1, -1)
+            self.estimator.reseed(config.seed * 1_000_003 + self.steps)
+            with torch.no_grad():
+                information = self.estimator.mi(after, motion).double().numpy()
+        self.steps += 1
+        self.seconds += time.perf_counter() - began
+        return chosen.astype(np.float64), information
+
+    def _score(self, a: int, b: int, places: NDArray[np.int64], seen: list[tuple[Array, Array]]) -> Array:
+        """The objective at every tick, ``(T,)``: minus infinity but at ``places``."""
+        config, ticks = self.config, np.arange(self.ticks)
+        middle = (self.phase[a] + self.phase[b]) / 2
+        penalty = config.order_weight * (self.phase[:-1] - middle) ** 2 + config.spread_weight * self.spread
+        score = np.full(self.ticks, -np.inf)
+        score[places] = (config.mi_weight * _smooth(ticks, seen) - penalty)[places]
+        return score
+
+    def _information(self) -> Array:
+        """Information of the key states where they are now, ``(K - 1,)``."""
+        ticks = np.arange(self.ticks)
+        return np.array([_smooth(ticks, self._curves[k])[self.cuts[k]] if k in self._curves else np.nan for k in self._inner()])
+
+    def _inner(self) -> range:
+        return range(1, self.config.concepts)
+
+    def _allowed(self, a: int, b: int) -> NDArray[np.int64]:
+        """Places between two cuts that keep the gap to both, in time and in ticks (half of it to the end)."""
+        gap_after = self.config.gap / 2 if b == self.ticks else self.config.gap
+        ticks = np.arange(a + max(1, int(self.config.gap * self.ticks)), b - max(1, int(gap_after * self.ticks)) + 1)
+        far_from_a = self.phase[ticks] - self.phase[a] >= self.config.gap
+        return ticks[far_from_a & (self.phase[b] - self.phase[ticks] >= gap_after)]
+
+    # --- states on the clock ------------------------------------------------------------------------------------------
+
+    def _motions(self) -> NDArray[np.float32]:
+        """Unit motions at every tick of the clock, ``(N, T, d)``."""
+        half = self.config.delta / 2
+        motions = []
+        for states, position in zip(self.trajectories.states, self.alignment.positions, strict=True):
+            last = len(states) - 1
+            motions.append(
+                interpolate(states, np.minimum(position + half, last)) - interpolate(states, np.maximum(position - half, 0))
+            )
+        motion = np.stack(motions)
+        length = np.linalg.norm(motion, axis=2, keepdims=True)
+        # What hardly moves has no direction.
+        return (motion / (length + REST * np.median(length))).astype(np.float32)
+
+    def _states(self, positions: Array) -> Tensor:
+        """State of every demonstration at a position of its own, ``(N', d)``."""
+        rows = [interpolate(s, np.array([p]))[0] for s, p in zip(self.trajectories.states, positions)]
+        return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+    @staticmethod
+    def _steps(positions: Array, step_of_tick: Array) -> Array:
+        grid = np.arange(positions.shape[1])
+        return np.stack([np.interp(position, grid, steps) for position, steps in zip(positions, step_of_tick, strict=True)])
+
+    def _locate(self, positions: Array, step_of_tick: Array) -> KeyStates:
+        if not self.cuts:
+            raise RuntimeError("no key states yet: run fit() first")
+        # A stage ends between the last tick before the cut and the cut; the last one where the final state is reached.
+        steps = self._steps(positions, step_of_tick)
+        steps = np.concatenate([steps, steps[:, -1:]], axis=1)
+        ends = [(steps[:, cut - 1] + steps[:, cut]) / 2 for cut in self.cuts[1:]]
+        return KeyStates(steps=np.rint(np.stack(ends, axis=1)).astype(np.int64), information=self._information())
+
+    # --- checkpoints --------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        content = {
-            "localiser": self.localiser.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+        curves = {key: [[c.tolist(), v.tolist()] for c, v in seen] for key, seen in self._curves.items()}
+        progress = {
+            "cuts": self.cuts,
             "epoch": self.epoch,
-            "run": self._identity(),
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "curves": curves,
         }
         with replace_file(path) as temporary:
-            torch.save(content, temporary)
+            torch.save({"progress": progress, "run": self._identity()}, temporary)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint.
@@ -146,59 +376,31 @@ class KeyStateFinder:
             ValueError: it was made with other trajectories or another configuration; both are named.
         """
         content = torch.load(path, weights_only=True)
-        if content["run"] != self._identity():
+        if content.get("run") != self._identity():
             raise ValueError(
-                f"{path} was made with {content['run']}, this run is {self._identity()}; "
+                f"{path} was made with {content.get('run')}, this run is {self._identity()}; "
                 "use another output folder or resume=false"
             )
-        self.localiser.load_state_dict(content["localiser"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.epoch = content["epoch"]
-
-    def _fix_slices(self) -> None:
-        """The slices on which results are scored depend on the seed alone, not on how training went."""
-        self.mi_loss.eval()
-        self.mi_loss.reseed(self.config.seed)
-
-    def _train_epoch(self) -> dict[str, float]:
-        config, states = self.config, self.trajectories.states
-        order = torch.randperm(len(states), generator=torch.Generator().manual_seed(config.seed * 100_003 + self.epoch))
-        # A last batch of less than half the size would be too small to estimate MI on.
-        batches = order.chunk(max(round(len(states) / config.batch_size), 1))
-        totals: dict[str, float] = {}
-        self.localiser.train()
-        self.mi_loss.train()
-        for number, batch in enumerate(batches):
-            self.mi_loss.reseed(config.seed * 1_000_003 + self.epoch * 1_009 + number)
-            figures = self._train_step(states[batch])
-            for name, value in figures.items():
-                totals[name] = totals.get(name, 0.0) + value / len(batches)
-        return totals
-
-    def _train_step(self, states: Tensor) -> dict[str, float]:
-        config = self.config
-        phases = self.localiser(states)
-        mi = -self.mi_loss(*self._state_pairs(states, phases))
-        order = F.relu(config.gap - phases.diff(dim=-1)).mean() if config.concepts > 1 else phases.new_zeros(())
-        loss = config.order_weight * order - config.mi_weight * mi
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.localiser.parameters(), 1.0)
-        self.optimizer.step()
-        return {"loss": float(loss.detach()), "mi": float(mi.detach()), "order": float(order.detach())}
-
-    def _state_pairs(self, states: Tensor, phases: Tensor) -> tuple[Tensor, Tensor]:
-        """``s[t_k]`` and ``s[t_k - delta]`` of every concept as data sets over the batch, ``(K, b, d)`` each."""
-        last, delta = self.trajectories.length - 1, self.config.delta
-        positions = (phases * last).clamp(delta, last)
-        now, before = interpolate(states, positions), interpolate(states, positions - delta)
-        return now.transpose(0, 1), before.transpose(0, 1)
+        progress = content["progress"]
+        self.cuts, self.epoch = progress["cuts"], progress["epoch"]
+        self.steps, self.seconds = progress["steps"], progress["seconds"]
+        self._curves = {key: [(np.array(c), np.array(v)) for c, v in seen] for key, seen in progress["curves"].items()}
 
     def _identity(self) -> dict[str, Any]:
-        digest = hashlib.sha256(self.trajectories.states.numpy().tobytes()).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(self.trajectories.states).tobytes()).hexdigest()
         return {
             "config": asdict(self.config),
-            "estimator": self.mi_loss.extra_repr(),
+            "estimator": "none" if self.estimator is None else f"{type(self.estimator).__name__}({self.estimator.extra_repr()})",
             "trajectories": len(self.trajectories),
             "states_sha256": digest[:16],
         }
+
+
+def _smooth(ticks: NDArray[np.int64], seen: list[tuple[Array, Array]]) -> Array:
+    """Kernel regression of measured information over ticks; later measurements, made with better neighbours, count more."""
+    total, weight = np.zeros(len(ticks)), np.full(len(ticks), 1e-9)
+    for age, (places, values) in enumerate(reversed(seen)):
+        kernel = 0.85**age * np.exp(-0.5 * ((ticks[:, None] - places) / KERNEL) ** 2)
+        total += kernel @ values
+        weight += kernel.sum(1)
+    return total / weight

@@ -1,7 +1,8 @@
-"""Trajectories of different lengths on a common clock.
+"""Trajectories of different lengths and speeds, made comparable.
 
-Every trajectory is resampled by linear interpolation to the median length, so that phase 0 is its first and phase 1 its
-last step. Phases convert back to steps of the original trajectory; nothing is cut and nothing is padded.
+Columns are standardised, and every trajectory is resampled to the same number of ticks, evenly in the *distance moved*
+rather than in time: how fast a demonstrator went, and how long it waited, then matters little. Nothing is cut and nothing
+is padded; every tick knows its step of the original trajectory.
 """
 
 from __future__ import annotations
@@ -9,37 +10,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 Array = NDArray[np.float64]
 
 MIN_TRAJECTORIES = 20
+MOST_TICKS = 200
+"""Longer trajectories are resampled to this many ticks."""
+LEAST_SPREAD = 0.1
+"""Columns that vary less than this share of the typical column are not blown up to its size: that would be noise."""
+WAITING = 0.3
+"""A step at rest counts as this share of an average step."""
 
 
 class TrajectorySet:
-    """Resampled, standardised trajectories.
+    """Standardised trajectories on a common number of ticks.
+
+    Leave velocities out of the states: motion is taken from the positions.
 
     Args:
-        trajectories: arrays ``(t_i, d)`` of one d.
-        delta: the longest look-back that is asked for, in steps.
+        trajectories: arrays ``(t_i, d)`` of one d, the states of one demonstration each.
+        delta: the look-back that is asked for later, in ticks.
 
     Raises:
-        ValueError: fewer than 20 trajectories, one too short for ``delta``, different d, NaN or infinity.
+        ValueError: fewer than 20 trajectories, one too short for ``delta``, different d, NaN or infinity, or no column
+            that changes in any of them.
     """
 
     def __init__(self, trajectories: Sequence[Array], delta: int = 2) -> None:
         _check(trajectories, delta)
-        self.lengths = np.array([len(trajectory) for trajectory in trajectories])
-        self.length = int(np.median(self.lengths))
-        """T: number of steps after resampling."""
-        resampled = np.stack([_resample(np.asarray(trajectory, dtype=np.float64), self.length) for trajectory in trajectories])
-        mean, std = resampled.mean((0, 1)), resampled.std((0, 1))
+        if len(trajectories) < MIN_TRAJECTORIES:
+            raise ValueError(f"{len(trajectories)} trajectories; MI between their states needs at least {MIN_TRAJECTORIES}")
+        everything = np.concatenate([np.asarray(trajectory, dtype=np.float64) for trajectory in trajectories])
+        spread = everything.std(0)
+        changing = spread > 1e-9 * np.maximum(1, np.abs(everything).max(0))
+        if not changing.any() or not any((np.ptp(trajectory, axis=0) > 0).any() for trajectory in trajectories):
+            raise ValueError("the states never change: every column is constant along every trajectory (variance 0)")
+        self.delta = delta
+        self._mean = everything.mean(0)
         # Columns that never change carry nothing: they become zero rather than noise.
-        scale = np.where(std > 1e-6, std, np.inf)
-        self.states = torch.from_numpy(((resampled - mean) / scale).clip(-10, 10).astype(np.float32))
-        """``(N, T, d)``, every dimension with mean 0 and variance 1."""
+        self._scale = np.where(changing, np.maximum(spread, LEAST_SPREAD * np.median(spread[changing])), np.inf)
+        self.lengths = np.array([len(trajectory) for trajectory in trajectories])
+        self.ticks = int(min(np.median(self.lengths), MOST_TICKS))
+        """T"""
+        self._speed = float(np.mean([_distances(self._standardise(t)).mean() for t in trajectories]))
+        self.states, self.step_of_tick = self.resample(trajectories)
+        """``(N, T, d)``, float32, and the step of the original trajectory at every tick, ``(N, T)``, fractional."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -48,43 +64,42 @@ class TrajectorySet:
     def dim(self) -> int:
         return self.states.shape[-1]
 
-    def steps(self, phases: Array) -> NDArray[np.int64]:
-        """Phases ``(N, K)`` in [0, 1] to the nearest steps of the original trajectories."""
-        return np.rint(np.asarray(phases) * (self.lengths[:, None] - 1)).astype(np.int64)
+    def resample(self, trajectories: Sequence[Array]) -> tuple[NDArray[np.float32], Array]:
+        """Other trajectories with the standardisation of this set: states ``(N', T, d)``, steps of the ticks ``(N', T)``."""
+        _check(trajectories, self.delta, dim=len(self._mean))
+        states, steps = [], []
+        for trajectory in trajectories:
+            z = self._standardise(trajectory)
+            progress = np.concatenate([[0.0], np.cumsum(_distances(z) + WAITING * self._speed)])
+            step = np.interp(np.linspace(0, 1, self.ticks), progress / progress[-1], np.arange(len(z)))
+            states.append(interpolate(z, step).astype(np.float32))
+            steps.append(step)
+        return np.stack(states), np.stack(steps)
+
+    def _standardise(self, trajectory: Array) -> Array:
+        return ((np.asarray(trajectory, dtype=np.float64) - self._mean) / self._scale).clip(-10, 10)
 
 
-def interpolate(states: Tensor, positions: Tensor) -> Tensor:
-    """States at fractional positions, linear between steps and differentiable in ``positions``.
-
-    Args:
-        states: ``(b, T, d)``.
-        positions: ``(b, k)`` in [0, T - 1].
-
-    Returns:
-        ``(b, k, d)``
-    """
-    lower = positions.detach().floor().clamp(0, states.shape[1] - 2)
-    fraction = (positions - lower).unsqueeze(-1)
-    index = lower.long().unsqueeze(-1).expand(-1, -1, states.shape[-1])
-    before, after = states.gather(1, index), states.gather(1, index + 1)
-    return before + fraction * (after - before)
-
-
-def _resample(trajectory: Array, length: int) -> Array:
-    position = np.linspace(0, len(trajectory) - 1, length)
-    lower = np.minimum(position.astype(int), len(trajectory) - 2)
+def interpolate(trajectory: NDArray, position: Array) -> NDArray:
+    """States ``(p, d)`` of a trajectory ``(t, d)`` at fractional positions ``(p,)``, linear between steps."""
+    lower = np.clip(position.astype(int), 0, len(trajectory) - 2)
     fraction = (position - lower)[:, None]
     return (1 - fraction) * trajectory[lower] + fraction * trajectory[lower + 1]
 
 
-def _check(trajectories: Sequence[Array], delta: int) -> None:
-    if len(trajectories) < MIN_TRAJECTORIES:
-        raise ValueError(f"{len(trajectories)} trajectories; MI between their states needs at least {MIN_TRAJECTORIES}")
-    dim = np.shape(trajectories[0])[-1]
+def _distances(trajectory: Array) -> Array:
+    return np.linalg.norm(np.diff(trajectory, axis=0), axis=1)
+
+
+def _check(trajectories: Sequence[Array], delta: int, dim: int | None = None) -> None:
+    if len(trajectories) == 0:
+        raise ValueError("no trajectories")
     for index, trajectory in enumerate(trajectories):
         shape = np.shape(trajectory)
+        if index == 0 and dim is None:
+            dim = shape[-1] if shape else 0
         if len(shape) != 2 or shape[1] != dim:
-            raise ValueError(f"trajectory {index} has shape {shape}; all have to be (steps, {dim}) like the first")
+            raise ValueError(f"trajectory {index} has shape {shape}; all have to be (steps, {dim})")
         if shape[0] < delta + 2:
             raise ValueError(f"trajectory {index} has {shape[0]} steps; with delta = {delta} at least {delta + 2} are needed")
         if not np.isfinite(trajectory).all():

@@ -24,7 +24,7 @@ import h5py
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.maniskill.demos import geometry_to_json
 from infoatlas_rl.maniskill.envs import make_env, read_geometry
-from infoatlas_rl.maniskill.tasks import Task, get_task
+from infoatlas_rl.maniskill.tasks import Task
 
 SOURCE_MODE = "pd_joint_pos"
 CHUNK = 10
@@ -77,7 +77,7 @@ def collect_demonstrations(
         for start in itertools.count(first_seed, CHUNK):
             seeds = list(range(start, start + CHUNK))
             part = _part_path(path, SOURCE_MODE, seeds)
-            yield part, (_record_chunk, task.name, seeds, part)
+            yield part, (_record_chunk, task, seeds, part)
 
     chunks = _run_chunks(jobs(), count, processes, progress)
     return _merge(path, chunks, count, first_seed)
@@ -104,7 +104,7 @@ def convert_demonstrations(
         for start in range(0, len(episodes), CHUNK):
             chunk = episodes[start : start + CHUNK]
             part = _part_path(path, control_mode, [episode["episode_seed"] for episode in chunk])
-            yield part, (_convert_chunk, task.name, chunk, source, control_mode, part)
+            yield part, (_convert_chunk, task, chunk, source, control_mode, part)
 
     chunks = _run_chunks(jobs(), count, processes, progress)
     return _merge(path, chunks, count, first_seed)
@@ -221,10 +221,13 @@ def _quiet_worker() -> None:
 # --- work of one process ----------------------------------------------------------------------------------------------
 
 
-def _record_chunk(task_name: str, seeds: list[int], part: Path) -> None:
+def _record_chunk(task: Task, seeds: list[int], part: Path) -> None:
     from mani_skill.examples.motionplanning.panda.run import MP_SOLUTIONS
 
-    task = get_task(task_name)
+    if task.env_id not in MP_SOLUTIONS:
+        raise ValueError(
+            f"ManiSkill has no motion-planning solution for {task.env_id}; it has: {', '.join(sorted(MP_SOLUTIONS))}"
+        )
     solve = MP_SOLUTIONS[task.env_id]
     env = make_env(task, control_mode=SOURCE_MODE)
     with _recorder(env, part, "official motion planning solution of ManiSkill", len(seeds)) as recorder:
@@ -243,10 +246,9 @@ def _record_chunk(task_name: str, seeds: list[int], part: Path) -> None:
             recorder.keep(seed, reason, read_geometry(env, task))
 
 
-def _convert_chunk(task_name: str, episodes: list[dict[str, Any]], source: Path, control_mode: str, part: Path) -> None:
+def _convert_chunk(task: Task, episodes: list[dict[str, Any]], source: Path, control_mode: str, part: Path) -> None:
     from mani_skill.trajectory.utils.actions.conversion import from_pd_joint_pos
 
-    task = get_task(task_name)
     original = make_env(task, control_mode=SOURCE_MODE)
     env = make_env(task, control_mode=control_mode)
     with _recorder(env, part, f"converted from {source.name}", len(episodes)) as recorder, h5py.File(source, "r") as file:
@@ -273,7 +275,8 @@ def _recorder(env: Any, part: Path, source: str, attempts: int) -> Iterator[Any]
         def keep(self, seed: int, reason: str | None, geometry: Any) -> None:
             self.flush_trajectory(save=reason is None)
             if reason is None:
-                self._json_data["episodes"][-1]["geometry"] = geometry_to_json(geometry)
+                episode = self._json_data["episodes"][-1]
+                episode |= {} if geometry is None else {"geometry": geometry_to_json(geometry)}
             else:
                 failures.append({"seed": seed, "reason": reason})
 

@@ -32,10 +32,10 @@ class Demonstration:
     episode_id: int
     seed: int
     states: Array
-    """``(t + 1, 100)``, see :mod:`infoatlas_rl.maniskill.states`."""
+    """``(t + 1, 100)``, see :mod:`infoatlas_rl.maniskill.states`; of another size for other tasks."""
     actions: NDArray[np.float32]
     """``(t, action_dim)``"""
-    geometry: Geometry
+    geometry: Geometry | None
     env_states: dict[str, dict[str, NDArray[np.float32]]]
     """The raw simulation states, to set an environment to a step of the episode."""
 
@@ -138,8 +138,8 @@ class _GeometryReader:
         self.task = task
         self.env: Any = None
 
-    def __call__(self, episode: dict[str, Any], env_states: dict[str, dict[str, Any]]) -> Geometry:
-        if self.task.geometry is not None:
+    def __call__(self, episode: dict[str, Any], env_states: dict[str, dict[str, Any]]) -> Geometry | None:
+        if self.task.geometry is not None or self.task.object is None:
             return self.task.geometry
         if "geometry" in episode:
             return Geometry(**episode["geometry"])
@@ -161,6 +161,12 @@ class _GeometryReader:
     def close(self) -> None:
         if self.env is not None:
             self.env.close()
+
+
+def recorded_env(path: Path | str) -> str:
+    """The ManiSkill id of the task that a demonstration file was recorded in."""
+    meta = _read_meta(Path(path), "say demos.path=FILE.h5 with its .json beside it")
+    return str(meta.get("env_info", {}).get("env_id"))
 
 
 def geometry_to_json(geometry: Geometry) -> dict[str, Any]:

@@ -58,9 +58,9 @@ def make_env(
     )
 
 
-def read_geometry(env: Any, task: Task) -> Geometry:
-    """The sizes that the last reset drew."""
-    if task.geometry is not None:
+def read_geometry(env: Any, task: Task) -> Geometry | None:
+    """The sizes that the last reset drew; None for a task with the plain state."""
+    if task.geometry is not None or task.object is None:
         return task.geometry
     base = env.unwrapped
     return Geometry(
@@ -72,7 +72,7 @@ def read_geometry(env: Any, task: Task) -> Geometry:
 
 
 def read_state(env: Any, task: Task, geometry: Geometry | None = None) -> NDArray[np.float64]:
-    """The 100-D state of a live environment, ``(100,)``."""
+    """The 100-D state of a live environment, ``(100,)``; of another size for other tasks."""
     state = env.unwrapped.get_state_dict()
     states = {
         group: {name: values.cpu().numpy() for name, values in state[group].items()} for group in ("actors", "articulations")

@@ -1,10 +1,26 @@
 """Ground-truth events, recomputed from the states of a trajectory. They serve evaluation and pictures, never training.
 
-Every event is the first step at which its condition holds. The conditions follow the ``evaluate()`` functions of the
+Every event is the first step at which its condition holds, but for ``reached``, which is the middle of the time that the
+gripper spends above the object before it goes down to grasp it. The conditions follow the ``evaluate()`` functions of the
 tasks; contact forces are not recorded, so a grasp is recognised by its geometry.
+
+=============  ==================  =====================================================================================
+task           event               condition
+=============  ==================  =====================================================================================
+all            reached             TCP within 3 mm of its closest approach to the point 5 cm above where it will grasp
+all            grasped             fingers settled on the object, not open, TCP at the object
+PickCube       at_goal             cube within 2.5 cm of the goal and robot at rest (ManiSkill's success)
+StackCube      above               cube A, held, within 2 cm of the axis of cube B
+StackCube      placed              cube A on cube B (ManiSkill's thresholds), held or not
+StackCube      released            on cube B, at rest and not held (ManiSkill's success)
+PegInsertion   aligned             peg held, its head and centre within 1 cm of the axis of the hole (ManiSkill's thresholds)
+PegInsertion   inserted            head of the peg 1.5 cm into the hole (ManiSkill's success)
+=============  ==================  =====================================================================================
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +31,12 @@ from infoatlas_rl.maniskill.tasks import Task
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
+ABOVE_GRASP = 0.05
+"""Height of the pre-grasp pose above the grasp in ManiSkill's motion-planning solutions, in m."""
+REACHED_TOLERANCE = 0.003
+"""The gripper is at the pre-grasp pose while it is farther from it than at its closest approach by at most this, in m."""
+ABOVE_TARGET = 0.02
+"""A cube is above another when its centre is within half a cube of the axis, in m."""
 HELD_DISTANCE = 0.02
 """A held object's surface is at most this far from the TCP, in m."""
 SETTLED = 1e-3
@@ -32,9 +54,19 @@ INSERTED_DEPTH = -0.015
 
 
 def detect_events(states: Array, task: Task) -> dict[str, int | None]:
-    """First step of each of ``task.events`` in a trajectory ``(t, 100)``; None for an event that does not happen."""
-    flags = {name: _FLAGS[name](states, task) for name in task.events}
-    return {name: int(np.argmax(flag)) if flag.any() else None for name, flag in flags.items()}
+    """Step of each of ``task.events`` in a trajectory ``(t, 100)``; None for an event that does not happen."""
+    return {name: _EVENTS[name](states, task) for name in task.events}
+
+
+def reached(states: Array, task: Task) -> int | None:
+    """Middle of the steps at the pre-grasp pose; None without a grasp."""
+    grasp = _first(grasped(states, task))
+    if not grasp:
+        return None
+    tcp = _part(states, "tcp_position")
+    distance = np.linalg.norm(tcp[:grasp] - (tcp[grasp] + [0, 0, ABOVE_GRASP]), axis=1)
+    there = np.nonzero(distance <= distance.min() + REACHED_TOLERANCE)[0]
+    return int(there[0] + there[-1]) // 2
 
 
 def grasped(states: Array, task: Task) -> Flags:
@@ -51,6 +83,12 @@ def aligned(states: Array, task: Task) -> Flags:
     half_length = _part(states, "object_half_size")[:, :1]
     centre = np.linalg.norm((_part(states, "tip_in_target") - half_length * axis)[:, 1:], axis=1)
     return grasped(states, task) & (head < ALIGNED_OFFSET) & (centre < ALIGNED_OFFSET)
+
+
+def above_cube_b(states: Array, task: Task) -> Flags:
+    """Cube A is held and above cube B, or on it."""
+    offset = _part(states, "tip_to_target")
+    return grasped(states, task) & (np.linalg.norm(offset[:, :2], axis=1) <= ABOVE_TARGET)
 
 
 def on_cube_b(states: Array, task: Task) -> Flags:
@@ -84,8 +122,27 @@ def _peg_success(states: Array, task: Task) -> Flags:
     return (head[:, 0] >= INSERTED_DEPTH) & (np.abs(head[:, 1:]) <= radius).all(axis=1)
 
 
-_FLAGS = {"grasped": grasped, "aligned": aligned, "on_cube_b": on_cube_b, "success": success}
 _SUCCESS = {"PickCube": _pick_success, "StackCube": _stack_success, "PegInsertion": _peg_success}
+
+
+def _first(flags: Flags) -> int | None:
+    return int(np.argmax(flags)) if flags.any() else None
+
+
+def _first_of(condition: Callable[[Array, Task], Flags]) -> Callable[[Array, Task], int | None]:
+    return lambda states, task: _first(condition(states, task))
+
+
+_EVENTS: dict[str, Callable[[Array, Task], int | None]] = {
+    "reached": reached,
+    "grasped": _first_of(grasped),
+    "at_goal": _first_of(success),
+    "above": _first_of(above_cube_b),
+    "placed": _first_of(on_cube_b),
+    "released": _first_of(success),
+    "aligned": _first_of(aligned),
+    "inserted": _first_of(success),
+}
 
 
 def _part(states: Array, name: str) -> Array:

@@ -1,4 +1,4 @@
-"""The 100-dimensional state, one layout for all tasks.
+"""The 100-dimensional state, one layout for the three tasks, and a plain state for any other task.
 
 The state is a function of ManiSkill's simulation state (``env.get_state_dict()``, recorded as ``env_states`` in
 demonstration files) and of the sizes drawn at reset, and of nothing else. A live environment and a demonstration file
@@ -69,8 +69,18 @@ STATE_INDEX: dict[str, slice] = _slices()
 """Name of a part of the state to its indices: ``states[..., STATE_INDEX["gripper_width"]]``."""
 
 
-def encode_states(env_states: Mapping[str, Any], geometry: Geometry, task: Task) -> Array:
-    """The 100-D states of one trajectory.
+VELOCITIES = ("qvel", "tcp_linear_velocity", "tcp_angular_velocity", "object_linear_velocity", "object_angular_velocity")
+
+
+def positions(states: Array, task: Task) -> Array:
+    """The columns of states ``(t, d)`` that are no velocities: key-state discovery takes motion from the positions."""
+    if task.object is None:
+        return states
+    return np.delete(states, np.concatenate([np.arange(STATE_DIM)[STATE_INDEX[name]] for name in VELOCITIES]), axis=1)
+
+
+def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task: Task) -> Array:
+    """The 100-D states of one trajectory; the plain state ``(t, d)`` where the task has no object.
 
     Args:
         env_states: ``{"actors": {name: (t, 13)}, "articulations": {name: (t, 31)}}`` as recorded by ManiSkill.
@@ -79,6 +89,8 @@ def encode_states(env_states: Mapping[str, Any], geometry: Geometry, task: Task)
     Returns:
         ``(t, 100)``, float64.
     """
+    if task.object is None or task.target is None or geometry is None:
+        return _plain_states(env_states)
     robot = _robot_state(env_states["articulations"])
     qpos, qvel = robot[:, 13:22], robot[:, 22:31]
     links = forward_kinematics(qpos, _pose_matrix(robot[:, :7]))
@@ -123,6 +135,24 @@ def encode_states(env_states: Mapping[str, Any], geometry: Geometry, task: Task)
         "tip_target_distance": np.linalg.norm(to_target, axis=1, keepdims=True),
     }
     return np.concatenate([parts[name] for name, _, _ in LAYOUT], axis=1)
+
+
+def _plain_states(env_states: Mapping[str, Any]) -> Array:
+    """Joint positions of every robot and pose of every actor; with a Panda also its TCP, and the actors relative to it."""
+    parts, tcp = [], None
+    for name, values in env_states["articulations"].items():
+        state = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+        joints = (state.shape[1] - 13) // 2
+        parts.append(state[:, 13 : 13 + joints])
+        if name.startswith("panda") and joints == 9:
+            tcp = forward_kinematics(parts[-1], _pose_matrix(state[:, :7]))["tcp"]
+            parts.append(tcp[:, :3, 3])
+    for values in env_states["actors"].values():
+        pose = np.asarray(values, dtype=np.float64).reshape(len(values), -1)[:, :7]
+        parts += [pose[:, :3], _positive(pose[:, 3:], component=int(np.abs(pose[0, 3:]).argmax()))]
+        if tcp is not None:
+            parts.append(_into(tcp, pose[:, :3]))
+    return np.concatenate(parts, axis=1)
 
 
 _LINKS = ("link3", "link4", "link5", "link7", "hand", "left_finger", "right_finger")

@@ -1,6 +1,6 @@
 """The tasks: which actor is moved, where it has to go, and how long an episode may take.
 
-Three points describe every task. The *object* is the actor that is manipulated; its *tip* is the point of it that
+Three points describe a task with a 100-D state. The *object* is the actor that is manipulated; its *tip* is the point of it that
 matters (the centre of a cube, the head of a peg); the *target* is the pose where the tip has to be.
 """
 
@@ -30,16 +30,16 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Task:
-    """One manipulation task of ManiSkill."""
+    """One manipulation task of ManiSkill. Without an object it has the plain state (see ``states.py``) and no events."""
 
     name: str
     env_id: str
     horizon: int
-    object: str
+    object: str | None = None
     """Actor that is manipulated."""
-    target: str
+    target: str | None = None
     """Actor that carries the target."""
-    events: tuple[str, ...]
+    events: tuple[str, ...] = ()
     """Ground-truth events in the order in which a demonstration passes them."""
     geometry: Geometry | None = None
     """Fixed sizes; None where they are drawn at reset."""
@@ -57,7 +57,7 @@ TASKS: dict[str, Task] = {
             horizon=150,
             object="cube",
             target="goal_site",
-            events=("grasped", "success"),
+            events=("reached", "grasped", "at_goal"),
             geometry=Geometry(_ORIGIN, _ORIGIN, _CUBE, 0.025),
         ),
         Task(
@@ -66,7 +66,7 @@ TASKS: dict[str, Task] = {
             horizon=200,
             object="cubeA",
             target="cubeB",
-            events=("grasped", "on_cube_b", "success"),
+            events=("reached", "grasped", "above", "placed", "released"),
             geometry=Geometry(_ORIGIN, np.array([0, 0, 0.04]), _CUBE, 0.005),
         ),
         Task(
@@ -75,15 +75,20 @@ TASKS: dict[str, Task] = {
             horizon=250,
             object="peg",
             target="box_with_hole",
-            events=("grasped", "aligned", "success"),
+            events=("reached", "grasped", "aligned", "inserted"),
         ),
     )
 }
 
 
-def get_task(name: str) -> Task:
-    """Look a task up by its short name (``PegInsertion``) or by its ManiSkill id (``PegInsertionSide-v1``)."""
+def get_task(name: str, env_id: str | None = None, horizon: int = 250) -> Task:
+    """Look a task up by its short name (``PegInsertion``) or by its ManiSkill id (``PegInsertionSide-v1``).
+
+    Any other task of ManiSkill is described by its ``env_id`` and horizon alone.
+    """
     for task in TASKS.values():
         if name in (task.name, task.env_id):
             return task
+    if env_id is not None:
+        return Task(name, env_id, horizon)
     raise ValueError(f"unknown env {name!r}; choose one of {', '.join(TASKS)}")

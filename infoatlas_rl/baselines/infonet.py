@@ -1,0 +1,259 @@
+"""InfoNet: a network that reads pairs of scalars and writes a look-up table of the optimal discriminant (Hu et al., ICML 2024).
+
+An own, small implementation of the architecture (Figure 3) and the training (Algorithm 1) of the paper: copula-transformed
+pairs are encoded by learned queries with attention; both margins are turned into the queries of a decoder, whose output,
+smoothed by a fixed Gaussian kernel, is the table ``theta`` on a grid over [-1, 1]^2. Data of more than one dimension are
+sliced to one dimension (appendix A.2).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from infoatlas_rl.bounds import donsker_varadhan
+from infoatlas_rl.checks import check_samples
+from infoatlas_rl.files import replace_file
+from infoatlas_rl.slicing import project, random_orthonormal
+from infoatlas_rl.weights import WeightsError, pretrained_folder
+
+
+@dataclass(frozen=True)
+class InfoNetConfig:
+    """Architecture of :class:`InfoNet`."""
+
+    table: int = 48
+    """L: the table has L x L entries."""
+    width: int = 48
+    """D of the attention."""
+    queries: int = 24
+    """M: learned queries of the encoder."""
+    layers: int = 2
+    """Self-attention blocks of the encoder."""
+    smoothing: float = 1.0
+    """Standard deviation of the Gaussian kernel, in entries of the table."""
+
+
+class Attention(nn.Module):
+    """Pre-norm cross-attention with a residual connection and an MLP."""
+
+    def __init__(self, width: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_q, self.norm_kv, self.norm = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key_value, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, query: Tensor, content: Tensor) -> Tensor:
+        q = rearrange(self.query(self.norm_q(query)), "b m (h d) -> b h m d", h=self.heads)
+        k, v = rearrange(self.key_value(self.norm_kv(content)), "b n (two h d) -> two b h n d", two=2, h=self.heads)
+        attended = F.scaled_dot_product_attention(q, k, v)
+        query = query + self.out(rearrange(attended, "b h m d -> b m (h d)"))
+        return query + self.mlp(self.norm(query))
+
+
+class InfoNet(nn.Module):
+    """Pairs of copula-transformed scalars to the table of the discriminant."""
+
+    def __init__(self, config: InfoNetConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or InfoNetConfig()
+        self.joint = nn.Sequential(nn.Linear(2, c.width), nn.GELU(), nn.Linear(c.width, c.width))
+        self.margins = nn.ModuleList(
+            [nn.Sequential(nn.Linear(1, c.width), nn.GELU(), nn.Linear(c.width, c.width)) for _ in range(2)]
+        )
+        self.queries = nn.Parameter(torch.randn(c.queries, c.width) * 0.2)
+        self.rows = nn.Parameter(torch.randn(c.table, c.width) * 0.2)
+        self.read = Attention(c.width)
+        self.blocks = nn.ModuleList([Attention(c.width) for _ in range(c.layers)])
+        self.read_margins = nn.ModuleList([Attention(c.width) for _ in range(2)])
+        self.decode = Attention(c.width)
+        self.head = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, c.table))
+        reach = math.ceil(3 * c.smoothing)
+        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / c.smoothing) ** 2)
+        self.register_buffer("kernel", kernel / kernel.sum(), persistent=False)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Scalars ``(b, n)`` in [-1, 1], uniform by rank, to tables ``(b, L, L)``; rows belong to y, columns to x."""
+        latents = self.read(self.queries.expand(len(x), -1, -1), self.joint(torch.stack([x, y], dim=-1)))
+        for block in self.blocks:
+            latents = block(latents, latents)
+        queries = self.rows.expand(len(x), -1, -1)
+        for values, encode, attend in zip((x, y), self.margins, self.read_margins, strict=True):
+            # After the copula transform every margin is uniform: an even subset of it says the same.
+            subset = values.sort(dim=-1).values[:, :: max(values.shape[-1] // 32, 1)]
+            queries = attend(queries, encode(subset.unsqueeze(-1)))
+        table = self.head(self.decode(queries, latents))
+        return self._smooth(table)
+
+    def _smooth(self, table: Tensor) -> Tensor:
+        reach = len(self.kernel) // 2
+        table = F.pad(table.unsqueeze(1), (reach,) * 4, mode="replicate")
+        table = F.conv2d(table, self.kernel.view(1, 1, 1, -1))
+        return F.conv2d(table, self.kernel.view(1, 1, -1, 1)).squeeze(1)
+
+
+def look_up(table: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Bilinear values ``(b, n)`` of tables ``(b, L, L)`` at points in [-1, 1]; differentiable in all arguments."""
+    grid = torch.stack([x, y], dim=-1).unsqueeze(1)
+    return F.grid_sample(table.unsqueeze(1), grid, mode="bilinear", padding_mode="border", align_corners=True)[:, 0, 0]
+
+
+class InfoNetLoss(nn.Module):
+    """Negative 1-sliced mutual information by the pretrained InfoNet, in nats, to be minimised.
+
+    Args:
+        slices: random one-dimensional projections that are averaged (the InfoAtlas paper uses 250).
+        sides: ``"both"`` projects x and y, ``"y"`` projects y only; x is then one-dimensional.
+        seed: of the slices, which are drawn anew in every call.
+        weights: name or path of the weights.
+    """
+
+    def __init__(self, slices: int = 250, *, sides: str = "both", seed: int = 0, weights: str | Path = "infonet") -> None:
+        super().__init__()
+        if slices < 1:
+            raise ValueError(f"slices has to be at least 1, not {slices}")
+        if sides not in ("both", "y"):
+            raise ValueError(f"sides has to be both or y, not {sides!r}")
+        self.slices, self.sides = slices, sides
+        # In a tuple the network is no submodule: no parameters, no state_dict, no train().
+        self._frozen = (load_infonet(weights),)
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Negative MI, averaged over slices and batch; x ``(n, dx)`` or ``(b, n, dx)``, y likewise."""
+        return -self.mi(x, y).mean()
+
+    def mi(self, x: Tensor, y: Tensor) -> Tensor:
+        """Mutual information in nats: a scalar for ``(n, d)`` inputs, ``(b,)`` for ``(b, n, d)``; differentiable."""
+        x, y, batched = check_samples(x, y, None)
+        if self.sides == "y" and x.shape[-1] != 1:
+            raise ValueError(f"x has {x.shape[-1]} dimensions; InfoNet reads pairs of scalars, so slice both sides")
+        x, y = self._slice(x, slice_it=self.sides == "both"), self._slice(y, slice_it=True)
+        u, v = uniform_scores(x, self._generator), uniform_scores(y, self._generator)
+        table = self._frozen[0](u.detach(), v.detach())
+        shuffled = v[:, torch.randperm(v.shape[-1], generator=self._generator)]
+        values = donsker_varadhan(look_up(table, u, v), look_up(table, u, shuffled))
+        values = rearrange(values, "(b s) -> b s", s=self.slices).mean(-1)
+        return values if batched else values[0]
+
+    def reseed(self, seed: int) -> None:
+        self._generator.manual_seed(seed)
+
+    def extra_repr(self) -> str:
+        return f"slices={self.slices}, sides={self.sides!r}"
+
+    def _slice(self, samples: Tensor, *, slice_it: bool) -> Tensor:
+        if not slice_it:
+            return samples.squeeze(-1).repeat_interleave(self.slices, dim=0)
+        frames = random_orthonormal(self.slices, samples.shape[-1], 1, generator=self._generator).to(samples)
+        return project(samples, frames).squeeze(-1)
+
+
+def uniform_scores(values: Tensor, generator: torch.Generator) -> Tensor:
+    """Ranks of ``(b, n)`` values, scaled to (-1, 1), ties broken at random; the gradient is the slope between quantiles."""
+    n = values.shape[-1]
+    tie_breaker = torch.rand(values.shape, generator=generator).to(values)
+    order = tie_breaker.argsort(dim=-1)
+    order = order.gather(-1, values.detach().gather(-1, order).argsort(dim=-1, stable=True))
+    rank = torch.empty_like(values).scatter_(-1, order, torch.arange(n).to(values).expand_as(values))
+    scores = (2 * rank + 1) / n - 1
+    if not values.requires_grad:
+        return scores
+    spread = values.detach().std(-1, keepdim=True).clamp(min=1e-6)
+    # The density of a normal distribution: the map is held fixed, as in the copula transform of InfoAtlas.
+    slope = 2 / spread * torch.exp(-0.5 * ((values.detach() - values.detach().mean(-1, keepdim=True)) / spread) ** 2)
+    return scores + (values - values.detach()) * slope / math.sqrt(2 * math.pi)
+
+
+# --- training (Algorithm 1) and files -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InfoNetTraining:
+    """Optimisation on random Gaussian mixtures."""
+
+    steps: int = 12_000
+    batch: int = 24
+    min_samples: int = 128
+    max_samples: int = 1000
+    max_components: int = 20
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+def sample_mixtures(batch: int, n: int, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Random two-dimensional Gaussian mixtures of 1 to ``most`` components as copula-transformed pairs, ``(batch, n)``."""
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    count = 1 + (draw(batch, 1) ** 2 * most).long()
+    weights = draw(batch, most) * (torch.arange(most) < count)
+    chosen = torch.multinomial(weights, n, replacement=True, generator=generator)
+    mean = 5 * (2 * draw(batch, most, 2) - 1) * (count.unsqueeze(-1) > 1)
+    scale = 0.1 + 2 * draw(batch, most, 2)
+    rho = 2 * draw(batch, most) ** 0.5 - 1
+    rho = rho * torch.where(draw(batch, most) < 0.5, -0.99, 0.99)
+    noise = torch.randn(batch, n, 2, generator=generator)
+    r = rho.gather(1, chosen)
+    y = r * noise[..., 0] + (1 - r**2).sqrt() * noise[..., 1]
+    pairs = torch.stack([noise[..., 0], y], dim=-1)
+    index = chosen.unsqueeze(-1).expand(-1, -1, 2)
+    pairs = mean.gather(1, index) + scale.gather(1, index) * pairs
+    return uniform_scores(pairs[..., 0], generator), uniform_scores(pairs[..., 1], generator)
+
+
+def train_step(model: InfoNet, optimizer: torch.optim.Optimizer, config: InfoNetTraining, step: int) -> dict[str, float]:
+    """One step of gradient ascent on the Donsker-Varadhan bound, averaged over a batch of distributions."""
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    span = math.log(config.max_samples / config.min_samples)
+    n = round(config.min_samples * math.exp(span * float(torch.rand((), generator=generator))))
+    x, y = sample_mixtures(config.batch, 2 * n, config.max_components, generator)
+    # The table is written from one half and the bound evaluated on the other, so that it generalises.
+    table = model(x[:, :n], y[:, :n])
+    held_x, held_y = x[:, n:], y[:, n:]
+    product = torch.cat([look_up(table, held_x, held_y.roll(shift, -1)) for shift in (1, 2, 3)], dim=-1)
+    mi = donsker_varadhan(look_up(table, held_x, held_y), product).mean()
+    for group in optimizer.param_groups:
+        group["lr"] = config.learning_rate * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * (1 - step / config.steps))
+    optimizer.zero_grad(set_to_none=True)
+    (-mi).backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return {"mi": float(mi.detach())}
+
+
+def write_infonet(path: Path, model: InfoNet, record: dict[str, Any]) -> None:
+    header = {"format": "infonet-1", "config": json.dumps(asdict(model.config)), "record": json.dumps(record)}
+    with replace_file(path) as temporary:
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary, metadata=header)
+
+
+def load_infonet(name: str | Path = "infonet") -> InfoNet:
+    """Load the released network, or one from a ``.safetensors`` file; frozen, in evaluation mode."""
+    path = Path(name) if str(name).endswith(".safetensors") else pretrained_folder() / "infonet.safetensors"
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; python tasks/pretrain_infonet.py makes it")
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    if header.get("format") != "infonet-1":
+        raise WeightsError(f"{path}: format {header.get('format')!r} is not infonet-1")
+    model = InfoNet(InfoNetConfig(**json.loads(header["config"])))
+    model.load_state_dict(tensors, strict=True)
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,75 @@
+"""Rules of thumb for key states, to compare with: no learning, one demonstration at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Steps = NDArray[np.int64]
+
+CHANGE = 1e-3
+"""The gripper moves when its width changes by more than this per step, in m."""
+
+
+def evenly_spaced(lengths: Sequence[int], concepts: int) -> Steps:
+    """K key states at 1/K, 2/K, ..., 1 of every trajectory, ``(N, K)``; the last is the final state."""
+    phases = (np.arange(concepts) + 1) / concepts
+    return np.rint(phases[None] * (np.asarray(lengths)[:, None] - 1)).astype(np.int64)
+
+
+def last_state(lengths: Sequence[int]) -> Steps:
+    """The final state alone, ``(N, 1)``."""
+    return np.asarray(lengths, dtype=np.int64)[:, None] - 1
+
+
+def velocity_minima(trajectories: Sequence[Array], concepts: int, distance: int = 5) -> list[Steps]:
+    """The K - 1 most prominent local minima of the speed of every trajectory, and its final state.
+
+    Speed is the length of the change of the states, scaled by their standard deviation, over two steps; a minimum at rest is
+    the middle of the rest, and its prominence is how far the speed rises on both sides of it. Fewer where there are fewer.
+    """
+    scale = np.concatenate(trajectories).std(0)
+    scale = np.where(scale > 1e-9, np.maximum(scale, 0.1 * np.median(scale[scale > 1e-9])), np.inf)
+    out = []
+    for trajectory in trajectories:
+        z = np.asarray(trajectory) / scale
+        speed = np.linalg.norm(z[2:] - z[:-2], axis=1)
+        speed = np.concatenate([speed[:1], speed, speed[-1:]])
+        found: list[int] = []
+        for step in sorted(_minima(speed), key=lambda step: -_prominence(speed, step)):
+            if all(abs(step - other) > distance for other in [*found, len(z) - 1]) and len(found) < concepts - 1:
+                found.append(step)
+        out.append(np.array([*sorted(found), len(z) - 1], dtype=np.int64))
+    return out
+
+
+def gripper_changes(widths: Sequence[Array]) -> list[Steps]:
+    """The step at which each movement of the gripper ends, and the final state; ``widths`` are arrays ``(t,)`` in m."""
+    out = []
+    for width in widths:
+        moving = np.concatenate([[False], np.abs(np.diff(width)) > CHANGE, [False]])
+        ends = np.nonzero(moving[:-1] & ~moving[1:])[0]
+        out.append(np.unique(np.append(ends, len(width) - 1)).astype(np.int64))
+    return out
+
+
+def _minima(speed: Array) -> list[int]:
+    """Middles of the runs that are lower than both neighbours, with a tenth of a median step as the resolution."""
+    level = np.round(speed / (0.1 * np.median(speed) + 1e-12)).astype(int)
+    starts = np.nonzero(np.diff(level, prepend=level[0] - 1))[0]
+    ends = np.append(starts[1:], len(level)) - 1
+    inner = range(1, len(starts) - 1)
+    return [int(starts[i] + ends[i]) // 2 for i in inner if level[starts[i]] < min(level[starts[i - 1]], level[starts[i + 1]])]
+
+
+def _prominence(speed: Array, step: int) -> float:
+    """How far the speed rises on the lower side before it falls below its value at ``step``."""
+    sides = []
+    for side in (speed[:step][::-1], speed[step + 1 :]):
+        lower = np.nonzero(side < speed[step])[0]
+        reach = side[: lower[0]] if len(lower) else side
+        sides.append(reach.max() - speed[step] if len(reach) else 0.0)
+    return float(min(sides))

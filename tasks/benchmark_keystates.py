@@ -1,0 +1,211 @@
+"""Compare key states: the same discovery with different estimators of information, and rules of thumb, against events.
+
+    python tasks/benchmark_keystates.py env=PickCube
+    python tasks/benchmark_keystates.py env=PickCube only=[infoatlas,none]
+
+Runs every arm with every seed on the demonstrations as they are, and on the same paths re-timed to a smooth speed without
+stops; scores all against the ground-truth events, which no arm sees; times a step of every arm, one after the other; and
+writes ``{env: {arm: scores}}`` to ``docs/results/keystates.json``. Finished runs are kept in ``run`` and not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from infoatlas_rl import __version__
+from infoatlas_rl.files import replace_file
+from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet, score_key_states
+from infoatlas_rl.keystates.metrics import agreement, consistency
+from infoatlas_rl.keystates.retiming import retime
+from infoatlas_rl.keystates.rules import evenly_spaced, gripper_changes, last_state, velocity_minima
+from infoatlas_rl.maniskill.demos import DemonstrationSet
+from infoatlas_rl.maniskill.events import detect_events
+from infoatlas_rl.maniskill.states import STATE_INDEX, positions
+from infoatlas_rl.maniskill.tasks import get_task
+from infoatlas_rl.weights import weights_hash
+from tasks.collect_demos import demonstrations
+from tasks.common import describe_machine, hydra_main, print_table, progress_bar
+
+VARIANTS = ("as they are", "retimed")
+
+
+class Data:
+    """Trajectories and events of one variant."""
+
+    def __init__(self, demos: DemonstrationSet, variant: str) -> None:
+        self.trajectories = [positions(demo.states, demos.task) for demo in demos]
+        self.events = [detect_events(demo.states, demos.task) for demo in demos]
+        widths = [demo.states[:, STATE_INDEX["gripper_width"]] for demo in demos]
+        if variant == "retimed":
+            joined = [np.concatenate(pair, axis=1) for pair in zip(self.trajectories, widths, strict=True)]
+            joined, self.events = retime(joined, self.events)
+            self.trajectories, widths = [t[:, :-1] for t in joined], [t[:, -1:] for t in joined]
+        self.widths = [width[:, 0] for width in widths]
+        self.lengths = [len(trajectory) for trajectory in self.trajectories]
+
+
+def benchmark(cfg: DictConfig) -> dict[str, Any]:
+    torch.set_num_threads(cfg.threads)
+    task = get_task(**cfg.env.task)
+    if not task.events:
+        raise ValueError(f"env={task.name} has no ground-truth events to compare with")
+    unknown = set(cfg.only or ()) - set(cfg.arms)
+    if unknown:
+        raise ValueError(f"unknown arms {sorted(unknown)} in only; there are {', '.join(cfg.arms)}")
+    arms = [arm for arm in cfg.arms if cfg.only is None or arm in cfg.only]
+    config: KeyStateConfig = instantiate(cfg.discovery)
+    demos = demonstrations(cfg, task)
+    data = {variant: Data(demos, variant) for variant in VARIANTS}
+    sets = {variant: TrajectorySet(data[variant].trajectories, config.delta) for variant in VARIANTS}
+    about = {
+        "demonstrations": len(demos),
+        "first_seed": cfg.demos.first_seed,
+        "concepts": config.concepts,
+        "version": __version__,
+        "weights_sha256": weights_hash("base"),
+        "machine": describe_machine(cfg.threads),
+        "command": "python " + " ".join(["tasks/benchmark_keystates.py", *sys.argv[1:]]),
+    }
+
+    results: dict[str, Any] = {}
+    found = _run_arms(cfg, arms, sets, config)
+    for arm in arms:
+        runs = found[arm, "as they are"]
+        results[arm] = _scores(list(runs.values()), data["as they are"]) | {"seeds": list(runs)}
+        runs = found[arm, "retimed"]
+        results[arm]["retimed"] = _scores(list(runs.values()), data["retimed"]) | {"seeds": list(runs)}
+    for rule in _rules(data["as they are"], config.concepts):
+        results[rule] = _scores([_rules(data["as they are"], config.concepts)[rule]], data["as they are"])
+        results[rule]["retimed"] = _scores([_rules(data["retimed"], config.concepts)[rule]], data["retimed"])
+    # Timed here, one after the other, because the runs above may have shared the machine with others.
+    for arm in arms:
+        results[arm]["seconds_per_step"] = _time(cfg, arm, sets["as they are"], config)
+    reference = _event_spread(data["as they are"])
+    results = {arm: scores | {"event_phase_std": reference} | about for arm, scores in results.items()}
+    _write(Path(cfg.out), task.name, results)
+    _print(task.name, results)
+    return results
+
+
+def _finder(cfg: DictConfig, arm: str, data: TrajectorySet, config: KeyStateConfig, seed: int) -> KeyStateFinder:
+    options = {**{name: getattr(config, name) for name in config.__dataclass_fields__}, "seed": seed}
+    estimator = instantiate(cfg.arms[arm]) if cfg.arms[arm] else None
+    return KeyStateFinder(data, estimator, KeyStateConfig(**options))
+
+
+def _run_arms(
+    cfg: DictConfig, arms: list[str], sets: dict[str, TrajectorySet], config: KeyStateConfig
+) -> dict[tuple[str, str], dict[int, np.ndarray]]:
+    """Key states ``(N, K)`` of every arm, variant and seed; from the folder of the run where they are there already."""
+    jobs = [(arm, "as they are", seed) for arm in arms for seed in cfg.seeds]
+    jobs += [(arm, "retimed", seed) for arm in arms for seed in cfg.retimed_seeds]
+    found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+    with progress_bar(f"key states of {cfg.env.name}", len(jobs)) as bar:
+        for done, (arm, variant, seed) in enumerate(jobs):
+            bar(done, f"{arm}, {variant}, seed {seed}")
+            finder = _finder(cfg, arm, sets[variant], config, seed)
+            path = Path(cfg.run) / f"{arm}-{variant.replace(' ', '-')}-{seed}.pt"
+            if path.is_file():
+                finder.load(path)
+            for _ in finder.fit(path):
+                pass
+            found.setdefault((arm, variant), {})[seed] = finder.key_states().steps
+        bar(len(jobs), "")
+    return found
+
+
+def _rules(data: Data, concepts: int) -> dict[str, Any]:
+    return {
+        "even": evenly_spaced(data.lengths, concepts),
+        "gripper changes": gripper_changes(data.widths),
+        "velocity minima": velocity_minima(data.trajectories, concepts),
+        "last state": last_state(data.lengths),
+    }
+
+
+def _scores(runs: list[Any], data: Data) -> dict[str, Any]:
+    """Mean over runs of different seeds; the interval is that of the demonstrations of all runs together."""
+    scores = [score_key_states(steps, data.events) for steps in runs]
+    pooled = score_key_states([row for steps in runs for row in steps], data.events * len(runs))
+    content = pooled.to_json() | {"f1_by_seed": [score.f1 for score in scores]}
+    if all(isinstance(steps, np.ndarray) for steps in runs):
+        spreads = [consistency(steps, data.trajectories, data.events) for steps in runs]
+        content["phase_std"] = float(np.mean([spread.phase_std for spread in spreads]))
+        content["phase_std_by_concept"] = np.mean([spread.phase_std for spread in spreads], axis=0).round(4).tolist()
+        content["state_spread_by_concept"] = np.mean([spread.state_spread for spread in spreads], axis=0).round(4).tolist()
+        content["same_event_by_concept"] = np.mean([spread.same_event for spread in spreads], axis=0).round(4).tolist()
+    if len(runs) > 1:
+        pairs = [(a, b) for i, a in enumerate(runs) for b in runs[i + 1 :]]
+        content["agreement"] = float(np.mean([agreement(a, b) for a, b in pairs]))
+        content["agreement_least"] = float(np.min([agreement(a, b) for a, b in pairs]))
+    return content
+
+
+def _event_spread(data: Data) -> dict[str, float]:
+    """Standard deviation of the time of the events themselves, as a share of the trajectory."""
+    names = data.events[0]
+    shares = {
+        name: [e[name] / (n - 1) for e, n in zip(data.events, data.lengths, strict=True) if e[name] is not None] for name in names
+    }
+    return {name: float(np.std(values)) for name, values in shares.items()}
+
+
+def _time(cfg: DictConfig, arm: str, data: TrajectorySet, config: KeyStateConfig) -> float:
+    finder = _finder(cfg, arm, data, config, seed=99)
+    finder.measure_steps(1)  # warm up
+    return round(finder.measure_steps(max(cfg.timed_steps if arm != "mine-1000" else 2, 1)), 4)
+
+
+def _write(path: Path, env: str, results: dict[str, Any]) -> None:
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    content[env] = {**content.get(env, {}), **results}
+    with replace_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"{env}: {path}")
+
+
+def _print(env: str, results: dict[str, Any]) -> None:
+    rows = []
+    for arm, r in results.items():
+        low, high = r["f1_interval"]
+        rows.append(
+            [
+                arm,
+                f"{r['f1']:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{r['precision']:.1%}",
+                f"{r['recall']:.1%}",
+                f"{r['median_step_error']:.0f}",
+                f"{r['phase_std']:.3f}" if "phase_std" in r else "",
+                f"{r['agreement']:.0%}" if "agreement" in r else "",
+                f"{r['retimed']['f1']:.3f}",
+                f"{r['seconds_per_step']:.3f}" if "seconds_per_step" in r else "",
+            ]
+        )
+    header = ["", "F1", "95 %", "precision", "recall", "median error", "phase std", "seeds agree", "F1 retimed", "s per step"]
+    print(f"\n{env}: key states against ground-truth events (within 5 steps)")
+    print_table(header, rows)
+    print("recall by event: " + "; ".join(f"{arm} {_recalls(r)}" for arm, r in results.items()))
+
+
+def _recalls(result: dict[str, Any]) -> str:
+    return ", ".join(f"{event} {entry['recall']:.0%}" for event, entry in result["by_event"].items())
+
+
+@hydra_main("benchmark_keystates")
+def main(cfg: DictConfig) -> None:
+    benchmark(cfg)
+
+
+if __name__ == "__main__":
+    main()

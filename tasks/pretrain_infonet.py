@@ -1,0 +1,76 @@
+"""Pretrain InfoNet, the baseline of key-state discovery, on random Gaussian mixtures.
+
+    python tasks/pretrain_infonet.py
+
+Writes checkpoints to ``runs/pretrain_infonet``, from which a killed run goes on, and at the end ``out``.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from infoatlas_rl import __version__
+from infoatlas_rl.baselines.infonet import InfoNet, InfoNetTraining, train_step, write_infonet
+from infoatlas_rl.files import replace_file
+from tasks.common import RunLog, describe_machine, hydra_main, progress_bar
+
+
+def pretrain(cfg: DictConfig) -> Path:
+    torch.set_num_threads(cfg.threads)
+    config: InfoNetTraining = instantiate(cfg.training)
+    torch.manual_seed(config.seed)
+    model = InfoNet(instantiate(cfg.model))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
+    folder = Path(cfg.run)
+    checkpoint, start, seconds = folder / "checkpoint.pt", 0, 0.0
+    if cfg.resume and checkpoint.is_file():
+        content = torch.load(checkpoint, weights_only=True)
+        if content["training"] != asdict(config):
+            raise ValueError(f"{checkpoint} was made with {content['training']}, this run is {asdict(config)}; resume=false")
+        model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+        start, seconds = content["step"], content["seconds"]
+        print(f"resumed from {checkpoint} at step {start}")
+    log = RunLog(folder, keep=start > 0)
+    began = time.monotonic() - seconds
+    with progress_bar("pretraining InfoNet", config.steps, start=start) as bar:
+        for step in range(start, config.steps):
+            figures = train_step(model, optimizer, config, step)
+            done = step + 1
+            if done % 100 == 0 or done == config.steps:
+                log.write(done, figures)
+                bar(done, f"bound {figures['mi']:.3f} nats")
+            if done % cfg.checkpoint_every == 0 or done == config.steps:
+                content = {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": done,
+                    "seconds": time.monotonic() - began,
+                    "training": asdict(config),
+                }
+                with replace_file(checkpoint) as temporary:
+                    torch.save(content, temporary)
+    log.close()
+    hours = round((time.monotonic() - began) / 3600, 3)
+    record = {"version": __version__, "training": asdict(config), "hours": hours, "machine": describe_machine(cfg.threads)}
+    write_infonet(Path(cfg.out), model, record)
+    print(f"{cfg.out}: {config.steps * config.batch} distributions in {hours} h")
+    return Path(cfg.out)
+
+
+@hydra_main("pretrain_infonet")
+def main(cfg: DictConfig) -> None:
+    pretrain(cfg)
+
+
+if __name__ == "__main__":
+    main()
