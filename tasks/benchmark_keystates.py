@@ -29,7 +29,7 @@ from infoatlas_rl.keystates.metrics import agreement, consistency
 from infoatlas_rl.keystates.retiming import retime
 from infoatlas_rl.keystates.rules import evenly_spaced, gripper_changes, last_state, velocity_minima
 from infoatlas_rl.maniskill.demos import DemonstrationSet
-from infoatlas_rl.maniskill.events import detect_events
+from infoatlas_rl.maniskill.events import ground_truth
 from infoatlas_rl.maniskill.states import STATE_INDEX, positions
 from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.weights import weights_hash
@@ -44,8 +44,11 @@ class Data:
 
     def __init__(self, demos: DemonstrationSet, variant: str) -> None:
         self.trajectories = [positions(demo.states, demos.task) for demo in demos]
-        self.events = [detect_events(demo.states, demos.task) for demo in demos]
-        widths = [demo.states[:, STATE_INDEX["gripper_width"]] for demo in demos]
+        self.events = [ground_truth(demo, demos.task) for demo in demos]
+        if not any(self.events):
+            raise ValueError(f"{demos.path} tells neither events nor the stages of a planner: nothing to compare with")
+        width = STATE_INDEX["gripper_width"] if demos.task.object is not None else slice(7, 8)  # of the plain state: a finger
+        widths = [demo.states[:, width] for demo in demos]
         if variant == "retimed":
             joined = [np.concatenate(pair, axis=1) for pair in zip(self.trajectories, widths, strict=True)]
             joined, self.events = retime(joined, self.events)
@@ -57,8 +60,6 @@ class Data:
 def benchmark(cfg: DictConfig) -> dict[str, Any]:
     torch.set_num_threads(cfg.threads)
     task = get_task(**cfg.env.task)
-    if not task.events:
-        raise ValueError(f"env={task.name} has no ground-truth events to compare with")
     unknown = set(cfg.only or ()) - set(cfg.arms)
     if unknown:
         raise ValueError(f"unknown arms {sorted(unknown)} in only; there are {', '.join(cfg.arms)}")
@@ -82,8 +83,9 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
     for arm in arms:
         runs = found[arm, "as they are"]
         results[arm] = _scores(list(runs.values()), data["as they are"]) | {"seeds": list(runs)}
-        runs = found[arm, "retimed"]
-        results[arm]["retimed"] = _scores(list(runs.values()), data["retimed"]) | {"seeds": list(runs)}
+        if (arm, "retimed") in found:
+            runs = found[arm, "retimed"]
+            results[arm]["retimed"] = _scores(list(runs.values()), data["retimed"]) | {"seeds": list(runs)}
     for rule in _rules(data["as they are"], config.concepts):
         results[rule] = _scores([_rules(data["as they are"], config.concepts)[rule]], data["as they are"])
         results[rule]["retimed"] = _scores([_rules(data["retimed"], config.concepts)[rule]], data["retimed"])
@@ -107,8 +109,8 @@ def _run_arms(
     cfg: DictConfig, arms: list[str], sets: dict[str, TrajectorySet], config: KeyStateConfig
 ) -> dict[tuple[str, str], dict[int, np.ndarray]]:
     """Key states ``(N, K)`` of every arm, variant and seed; from the folder of the run where they are there already."""
-    jobs = [(arm, "as they are", seed) for arm in arms for seed in cfg.seeds]
-    jobs += [(arm, "retimed", seed) for arm in arms for seed in cfg.retimed_seeds]
+    jobs = [(arm, "as they are", seed) for arm in arms for seed in cfg.seeds_of.get(arm, cfg.seeds)]
+    jobs += [(arm, "retimed", seed) for arm in arms if arm not in cfg.seeds_of for seed in cfg.retimed_seeds]
     found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
     with progress_bar(f"key states of {cfg.env.name}", len(jobs)) as bar:
         for done, (arm, variant, seed) in enumerate(jobs):
@@ -153,10 +155,11 @@ def _scores(runs: list[Any], data: Data) -> dict[str, Any]:
 
 def _event_spread(data: Data) -> dict[str, float]:
     """Standard deviation of the time of the events themselves, as a share of the trajectory."""
-    names = data.events[0]
-    shares = {
-        name: [e[name] / (n - 1) for e, n in zip(data.events, data.lengths, strict=True) if e[name] is not None] for name in names
-    }
+    shares: dict[str, list[float]] = {}
+    for happened, length in zip(data.events, data.lengths, strict=True):
+        for name, step in happened.items():
+            if step is not None:
+                shares.setdefault(name, []).append(step / (length - 1))
     return {name: float(np.std(values)) for name, values in shares.items()}
 
 
@@ -188,7 +191,7 @@ def _print(env: str, results: dict[str, Any]) -> None:
                 f"{r['median_step_error']:.0f}",
                 f"{r['phase_std']:.3f}" if "phase_std" in r else "",
                 f"{r['agreement']:.0%}" if "agreement" in r else "",
-                f"{r['retimed']['f1']:.3f}",
+                f"{r['retimed']['f1']:.3f}" if "retimed" in r else "",
                 f"{r['seconds_per_step']:.3f}" if "seconds_per_step" in r else "",
             ]
         )

@@ -8,16 +8,18 @@ import shutil
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("mani_skill")
 
+from infoatlas_rl.maniskill import pictures
 from infoatlas_rl.maniskill.collect import collect_demonstrations, convert_demonstrations, demo_path
-from infoatlas_rl.maniskill.demos import DemonstrationFileError, load_demonstrations
+from infoatlas_rl.maniskill.demos import DemonstrationFileError, load_demonstrations, recorded_env
 from infoatlas_rl.maniskill.envs import make_env, read_state
 from infoatlas_rl.maniskill.events import detect_events, grasped, success
 from infoatlas_rl.maniskill.panda import forward_kinematics
 from infoatlas_rl.maniskill.renderless import ensure_simulator, rendering_device
-from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM, STATE_INDEX, _pose_matrix
+from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM, STATE_INDEX, pose_matrix, positions
 from infoatlas_rl.maniskill.tasks import TASKS, get_task
 
 simulator = pytest.mark.simulator
@@ -81,7 +83,7 @@ def test_forward_kinematics_is_the_simulators(task):
         env.step(env.action_space.sample())
     robot = env.unwrapped.agent.robot
     state = next(iter(env.unwrapped.get_state_dict()["articulations"].values())).numpy().astype(float)
-    frames = forward_kinematics(state[:, 13:22], _pose_matrix(state[:, :7]))
+    frames = forward_kinematics(state[:, 13:22], pose_matrix(state[:, :7]))
     names = {"panda_hand_tcp": "tcp", "panda_leftfinger": "left_finger", "panda_rightfinger": "right_finger"}
     compared = 0
     for link in robot.links:
@@ -137,6 +139,70 @@ def test_events_are_those_of_the_simulator(task, demo_root):
     assert None not in times
     assert times == sorted(times)
     env.close()
+
+
+@simulator
+def test_events_meet_the_stage_ends_of_the_planner(task, demo_root):
+    demos = load_demonstrations(demo_path(demo_root, task), task).demonstrations
+    assert all(demo.stage_ends for demo in demos)
+    events = [detect_events(demo.states, task) for demo in demos]
+    stages = np.array([demo.stage_ends[:3] for demo in demos])
+    # The planner ends its reach, its descent and its grasp; the arm follows by a step or two, and the gripper is closed
+    # for a few steps more than it needs.
+    reached = np.array([happened["reached"] for happened in events]) - stages[:, 0]
+    assert abs(np.median(reached)) <= 3
+    grasped_after = np.array([happened["grasped"] for happened in events]) - stages[:, 1]
+    assert (np.abs(grasped_after - 2) <= 1).all()
+    last = np.array([happened[task.events[-1]] - demo.stage_ends[-1] for happened, demo in zip(events, demos, strict=True)])
+    assert (last <= 0).all()
+    assert (last > -20).all()
+
+
+@simulator
+def test_any_other_task_has_a_plain_state_and_no_events(tmp_path):
+    lift = get_task("LiftPegUpright", "LiftPegUpright-v1")
+    report = collect_demonstrations(lift, tmp_path, 1, processes=1)
+    assert recorded_env(report.path) == "LiftPegUpright-v1"
+    demo = load_demonstrations(report.path, lift).demonstrations[0]
+    # Nine joints, the TCP, and pose and place in the gripper of the peg and the table.
+    assert demo.states.shape[1] == 9 + 3 + (3 + 4 + 3) * len(demo.env_states["actors"])
+    assert detect_events(demo.states, lift) == {}
+    np.testing.assert_array_equal(positions(demo.states, lift), demo.states)
+    env = make_env(lift, control_mode="pd_joint_pos")
+    env.reset(seed=demo.seed)
+    np.testing.assert_allclose(read_state(env, lift), demo.states[0], atol=1e-6)
+    env.close()
+
+
+@simulator
+def test_a_task_without_a_solution_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no motion-planning solution for PokeCube-v1, only for"):
+        collect_demonstrations(get_task("PokeCube", "PokeCube-v1"), tmp_path, 1, processes=1)
+
+
+def test_positions_leave_the_velocities_out():
+    states = np.arange(100.0)[None]
+    kept = positions(states, get_task("PickCube"))
+    assert kept.shape == (1, 75)
+    assert not set(kept[0]) & set(states[0, STATE_INDEX["qvel"]])
+
+
+@simulator
+def test_frames_without_a_renderer_show_robot_and_objects(demo_root, tmp_path):
+    task = get_task("PickCube")
+    demo = load_demonstrations(demo_path(demo_root, task), task).demonstrations[0]
+    camera = pictures.DrawnFrames(task)
+    first, last = camera.frame(demo, 0), camera.frame(demo, len(demo) - 1)
+    assert first.shape == last.shape == (320, 320, 3)
+    assert (first != last).any(axis=-1).mean() > 0.005
+    pictures.animation(tmp_path / "a.gif", camera, demo, np.array([10, 30]), every=20)
+    with Image.open(tmp_path / "a.gif") as film:
+        durations = []
+        for index in range(film.n_frames):
+            film.seek(index)
+            durations.append(film.info["duration"])
+    assert sorted(durations)[-2:] == [1000, 1000]  # pauses at the two key states
+    camera.close()
 
 
 @simulator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -17,8 +18,10 @@ pytest.importorskip("hydra")
 import hydra
 from hydra.utils import instantiate
 
+from infoatlas_rl.baselines.infonet import load_infonet
 from infoatlas_rl.benchmark import BMI_TASKS
-from infoatlas_rl.maniskill.tasks import TASKS
+from infoatlas_rl.maniskill.report import write_report
+from infoatlas_rl.maniskill.tasks import TASKS, get_task
 from tasks import update_docs
 from tasks.common import CONFIGS, _check_overrides
 
@@ -42,9 +45,19 @@ def test_every_config_belongs_to_a_script_and_composes(name):
 
 
 def test_every_task_has_a_config():
-    assert sorted(path.stem for path in (CONFIGS / "env").glob("*.yaml")) == sorted(TASKS)
+    assert {path.stem for path in (CONFIGS / "env").glob("*.yaml")} == {*TASKS, "LiftPegUpright", "any"}
     for name in TASKS:
-        assert compose("discover_keystates", f"env={name}").env.name == name
+        assert get_task(**compose("discover_keystates", f"env={name}").env.task) is TASKS[name]
+    further = get_task(**compose("discover_keystates", "env=LiftPegUpright").env.task)
+    assert (further.env_id, further.events) == ("LiftPegUpright-v1", ())
+
+
+def test_every_arm_of_the_benchmark_can_be_made():
+    arms = compose("benchmark_keystates", "env=PickCube").arms
+    assert list(arms) == ["infoatlas", "infonet", "mine-100", "mine-1000", "none"]
+    assert [instantiate(arms[arm]).steps for arm in ("mine-100", "mine-1000")] == [100, 1000]
+    for name, arm in (("infoatlas", arms.infoatlas), ("infonet", arms.infonet), ("none", arms.none)):
+        assert compose("discover_keystates", "env=PickCube", f"estimator={name}").estimator == arm
 
 
 @pytest.mark.parametrize(
@@ -55,6 +68,8 @@ def test_every_task_has_a_config():
         ("pretrain", "pretrain"),
         ("pretrain", "calibrate"),
         ("discover_keystates", "discovery"),
+        ("pretrain_infonet", "model"),
+        ("pretrain_infonet", "training"),
     ],
 )
 def test_configs_state_all_defaults_as_they_are_in_the_code(config, node):
@@ -71,11 +86,11 @@ def test_quick_experiment_is_smaller():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["env=Foo"], "unknown env 'Foo'; accepted: PegInsertion, PickCube, StackCube"),
-        ([], r"say which env: env=PegInsertion\|PickCube\|StackCube"),
+        (["env=Foo"], "unknown env 'Foo'; accepted: LiftPegUpright, PegInsertion, PickCube, StackCube, any"),
+        ([], r"say which env: env=LiftPegUpright\|PegInsertion\|PickCube\|StackCube\|any"),
         (
             ["env=PickCube", "discovery.epoch=3"],
-            "unknown option 'discovery.epoch'; accepted in discovery: concepts, delta, epochs",
+            "unknown option 'discovery.epoch'; accepted in discovery: concepts, delta, epochs, samples",
         ),
         (["env=PickCube", "epochs=3"], "unknown option 'epochs'; accepted on the top level: .*discovery"),
         (["env=PickCube", "experiment=huge"], "unknown experiment 'huge'; accepted: quick"),
@@ -102,7 +117,7 @@ def test_the_whole_job_and_its_resumption(tmp_path):
         f"paths.root={tmp_path}",
         "demos.count=20",
         "discovery.epochs=2",
-        "estimator.slices=3",
+        "profile.slices=2",
     ]
     first = run(*command)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -121,8 +136,15 @@ def test_the_whole_job_and_its_resumption(tmp_path):
         assert max(steps) < episode["length"]
     assert len(result["weights_sha256"]) == 64
     assert result["config"]["discovery"]["epochs"] == 2
-    assert (out / "timeline.png").read_bytes().startswith(b"\x89PNG")
-    assert {row["name"] for row in csv.DictReader((out / "log.csv").open())} == {"loss", "mi", "order"}
+    for picture in ("timeline", "mi_profile", "contact_sheet"):
+        assert (out / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "keystates.gif").read_bytes().startswith(b"GIF8")
+    logged = {row["name"] for row in csv.DictReader((out / "log.csv").open())}
+    assert logged == {"information", "moved", "seconds_per_step"}
+    assert len(result["mi_profile"]["mi"]) == len(result["mi_profile"]["time"])
+    report = (out / "report.html").read_text()
+    assert report.count("data:image/") == 4
+    assert "http" not in report.replace("data:image", "")
     assert list((out / "tensorboard").iterdir())
 
     again = run(*command)
@@ -131,6 +153,84 @@ def test_the_whole_job_and_its_resumption(tmp_path):
     assert json.loads((out / "keystates.json").read_text())["episodes"] == result["episodes"]
 
     other = run(*command, "discovery.delta=3")
+    assert other.returncode == 1
+    assert "made with delta 2" in other.stderr
+    assert "resume=false" in other.stderr
+
+    # Any ManiSkill file, without knowing its task.
+    source = next((tmp_path / "demos").rglob("trajectory.h5"))
+    options = [f"demos.path={source}", f"paths.root={tmp_path}", "discovery.epochs=1", "profile.slices=2"]
+    answer = run("tasks/discover_keystates.py", "env=any", *options, "env.concepts=2")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert "20 demonstrations of PickCube from" in answer.stdout
+
+    # The comparison of estimators, and its cached runs.
+    out = tmp_path / "keystates.json"
+    options = [f"demos.path={source}", f"paths.root={tmp_path}", f"out={out}", "discovery.epochs=1", "timed_steps=1"]
+    command = ["tasks/benchmark_keystates.py", "env=PickCube", "only=[infoatlas,none]", "seeds=[0,1]", *options]
+    answer = run(*command)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    arms = json.loads(out.read_text())["PickCube"]
+    assert set(arms) == {"infoatlas", "none", "even", "gripper changes", "velocity minima", "last state"}
+    assert {"f1", "precision", "recall", "by_event", "median_step_error", "phase_std", "seconds_per_step"} <= set(
+        arms["infoatlas"]
+    )
+    assert arms["infoatlas"]["seeds"] == [0, 1]
+    assert run("tasks/benchmark_keystates.py", "env=PickCube", "only=[foo]", *options).returncode == 1
+
+
+def test_key_states_of_plain_arrays(tmp_path):
+    rng = np.random.default_rng(0)
+    corner = rng.integers(10, 20, size=30)
+    paths = {
+        f"run{i}": np.concatenate([np.linspace([0, 0], [1, 0], c), np.linspace([1, 0], [1, 1], 30 - c)])
+        + 0.005 * rng.normal(size=(30, 2))
+        for i, c in enumerate(corner)
+    }
+    np.savez(tmp_path / "paths.npz", **paths)
+    options = [f"demos.path={tmp_path / 'paths.npz'}", f"paths.root={tmp_path}", "env.concepts=2", "discovery.epochs=4"]
+    answer = run("tasks/discover_keystates.py", "env=any", "estimator.k=2", "profile.slices=2", "profile.k=2", *options)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    found = np.load(tmp_path / "runs/keystates/any-default/keystates.npz")["step"]
+    assert (np.abs(found[:, 0] - corner) <= 2).mean() > 0.9
+    missing = run("tasks/discover_keystates.py", "env=any", f"paths.root={tmp_path}")
+    assert missing.returncode == 1
+    assert "env=any needs demos.path=FILE" in missing.stderr
+
+
+BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no headless browser: apt-get install chromium")
+def test_the_report_shows_its_pictures_in_a_browser(tmp_path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.imsave(tmp_path / "red.png", np.full((60, 200, 3), [1.0, 0, 0]))
+    sections = [("A table", "of one row", (["a", "b"], [["<1>", "2"]])), ("A picture", "red", tmp_path / "red.png")]
+    write_report(tmp_path / "report.html", "Key states of <nothing>", "An introduction.", sections)
+    (tmp_path / "red.png").unlink()  # the report holds it
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    page = (tmp_path / "report.html").as_uri()
+    shot = [f"--screenshot={tmp_path / 'shot.png'}", "--window-size=800,800", page]
+    subprocess.run([BROWSER, *options, *shot], check=True, capture_output=True, timeout=120)
+    shown = plt.imread(tmp_path / "shot.png")[..., :3]
+    assert ((shown[..., 0] > 0.9) & (shown[..., 1:] < 0.1).all(-1)).sum() > 10_000
+    text = subprocess.run([BROWSER, *options, "--dump-dom", page], check=True, capture_output=True, text=True, timeout=120).stdout
+    assert "Key states of &lt;nothing&gt;" in text
+
+
+def test_infonet_pretraining_runs_and_resumes(tmp_path):
+    small = ["training.steps=4", "training.batch=4", "training.max_samples=150", "checkpoint_every=2"]
+    command = ["tasks/pretrain_infonet.py", f"paths.root={tmp_path}", *small]
+    first = run(*command)
+    assert first.returncode == 0, first.stdout + first.stderr
+    weights = tmp_path / "runs/pretrain_infonet/infonet.safetensors"
+    assert load_infonet(weights).config.table == 48
+    assert "resumed" in run(*command).stdout
+    other = run(*command, "training.seed=5")
     assert other.returncode == 1
     assert "resume=false" in other.stderr
 
@@ -177,12 +277,13 @@ def test_benchmark_measures_the_released_weights(tmp_path):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs/results").glob("*.json")), ids=lambda path: path.stem)
-def test_committed_results_belong_to_the_released_weights_or_the_documents_say_so(path):
+def test_committed_results_belong_to_the_released_weights(path):
     manifest = json.loads((ROOT / "pretrained/manifest.json").read_text())
-    used = json.loads(path.read_text())["weights_sha256"]
-    if used != manifest["base"]["sha256"]:
-        assert path.stem.startswith("keystates_")  # accuracy is always that of the released weights
-        assert f"with the earlier weights `{used[:12]}`" in (ROOT / "README.md").read_text()
+    content = json.loads(path.read_text())
+    # Key states: {env: {arm: result}}.
+    results = [arm for arms in content.values() for arm in arms.values()] if path.stem == "keystates" else [content]
+    for result in results:
+        assert result["weights_sha256"] == manifest["base"]["sha256"]
 
 
 def test_committed_accuracy_is_within_its_target():

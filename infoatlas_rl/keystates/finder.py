@@ -20,7 +20,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,8 +68,8 @@ class KeyStateConfig:
     delta: int = 2
     """Ticks between the two states of a motion, and the look-back of the MI profile."""
     epochs: int = 10
-    """The first half searches everywhere between the neighbours, the second half refines around what was found."""
-    samples: int = 300
+    """The first half searches everywhere between the neighbours (longer if they still move), the rest refines."""
+    samples: int = 400
     """Motions on which information is estimated."""
     candidates: int = 12
     """Places for a key state that are compared in one step."""
@@ -80,7 +80,7 @@ class KeyStateConfig:
     mi_weight: float = 1.0
     order_weight: float = 0.1
     """Penalty for an uneven division, times the squared distance from the middle of the neighbours (in shares)."""
-    spread_weight: float = 1.0
+    spread_weight: float = 0.2
     """Penalty for the spread of a key state's time over the demonstrations (standard deviation, in shares)."""
     seed: int = 0
 
@@ -92,6 +92,19 @@ class KeyStateConfig:
             raise ValueError(f"samples has to be at least 50, over which MI is estimated, not {self.samples}")
         if self.gap * self.concepts >= 1:
             raise ValueError(f"{self.concepts} concepts with a gap of {self.gap} do not fit into one trajectory")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Information that key states at some places would have about the motion between two neighbours."""
+
+    neighbours: tuple[int, int]
+    places: Array
+    information: Array
+
+    def fits(self, a: int, b: int) -> bool:
+        """Whether the neighbours are still about where they were."""
+        return abs(self.neighbours[0] - a) + abs(self.neighbours[1] - b) <= REACH // 2
 
 
 @dataclass(frozen=True)
@@ -109,7 +122,7 @@ class KeyStateFinder:
 
     ::
 
-        finder = KeyStateFinder(TrajectorySet(trajectories), InfoAtlasLoss(slices=2, k=10, sides="y"))
+        finder = KeyStateFinder(TrajectorySet(trajectories), InfoAtlasLoss(slices=1, k=20, sides="y"))
         for figures in finder.fit():
             print(figures)
         print(finder.key_states().steps)
@@ -135,10 +148,11 @@ class KeyStateFinder:
         self.spread = shares.std(0)
         """``(T,)``: standard deviation of that time over the demonstrations."""
         self.cuts: list[int] = []
+        self.refining = False
         self.epoch = 0
         self.steps = 0
         self.seconds = 0.0
-        self._curves: dict[int, list[tuple[Array, Array]]] = {}
+        self._curves: dict[int, list[Measurement]] = {}
 
     @property
     def ticks(self) -> int:
@@ -150,17 +164,19 @@ class KeyStateFinder:
             self._grow()
         while self.epoch < self.config.epochs:
             before = list(self.cuts)
-            if self.epoch == self.config.epochs // 2:
-                self._curves.clear()
             for number in self._inner():
                 self._improve(number)
             if self.epoch < EXCHANGES:
                 self._exchange()
             self.epoch += 1
+            moved = max(abs(a - b) for a, b in zip(before, self.cuts, strict=True))
+            information = self._information()
+            settled = moved <= REACH // 2 or self.epoch >= self.config.epochs - 2
+            if not self.refining and settled and self.config.epochs // 2 <= self.epoch < self.config.epochs:
+                self.refining = True
+                self._curves.clear()
             if checkpoint is not None:
                 self.save(checkpoint)
-            moved = max((abs(a - b) for a, b in zip(before, self.cuts, strict=True)), default=0)
-            information = self._information()
             yield {
                 "epoch": self.epoch,
                 "information": float(information.mean()) if len(information) else 0.0,
@@ -189,24 +205,36 @@ class KeyStateFinder:
         states, step_of_tick = self.trajectories.resample(trajectories)
         return self._locate(self.alignment.align(states), step_of_tick)
 
-    def profile(self, mi_loss: InfoAtlasLoss, *, every: int = 1, most: int = 300) -> tuple[NDArray[np.int64], Array]:
+    def profile(
+        self, mi_loss: InfoAtlasLoss, *, every: int = 1, ticks: Sequence[int] | None = None, most: int = 300
+    ) -> tuple[NDArray[np.int64], Array]:
         """The MI profile on the clock: pointwise MI of the states at a tick and ``delta`` ticks before it.
+
+        Args:
+            ticks: where; by default every ``every``-th from ``delta`` on.
 
         Returns:
             Steps of the original trajectories ``(N', p)`` and pointwise MI ``(N', p)`` in nats for up to ``most``
             trajectories; the MI profile is its mean over the first axis.
         """
         steps = np.rint(self._steps(self.alignment.positions, self.trajectories.step_of_tick)).astype(np.int64)
-        ticks = np.arange(self.config.delta, self.ticks, every)
+        at_ticks = np.arange(self.config.delta, self.ticks, every) if ticks is None else np.asarray(ticks)
         mi_loss.eval()
         mi_loss.reseed(self.config.seed)
         scores = []
         with torch.no_grad():
-            for tick in ticks:
-                at = self.alignment.positions[:most, tick]
-                now, before = self._states(at), self._states(np.maximum(at - self.config.delta, 0))
+            for tick in at_ticks:
+                at = np.maximum(self.alignment.positions[:most, tick], self.config.delta)
+                now, before = self._states(at), self._states(at - self.config.delta)
                 scores.append(mi_loss.pointwise(now, before).double().numpy())
-        return steps[:most, ticks], np.stack(scores, axis=1)
+        return steps[:most, at_ticks], np.stack(scores, axis=1)
+
+    def clock(self, steps: NDArray) -> Array:
+        """Steps ``(N,)`` of the demonstrations to what the common clock shows then, ``(N,)``, as a share of the trajectory."""
+        ours = self._steps(self.alignment.positions, self.trajectories.step_of_tick)
+        ramp = np.linspace(0, 1e-3, self.ticks)
+        ticks = [np.interp(step, row + ramp, np.arange(self.ticks)) for step, row in zip(steps, ours, strict=True)]
+        return np.interp(ticks, np.arange(self.ticks), self.phase[:-1])
 
     # --- placing ------------------------------------------------------------------------------------------------------
 
@@ -261,18 +289,20 @@ class KeyStateFinder:
         """Move one key state to the best place between its neighbours; when refining, around where it is."""
         a, b = self.cuts[number - 1], self.cuts[number + 1]
         places = self._allowed(a, b)
-        if self.epoch >= self.config.epochs // 2:
+        neighbours = a, b
+        if self.refining:
             cut = self.cuts[number]
             a, b = max(a, cut - REACH), min(b, cut + REACH)
             places = places[np.abs(places - cut) <= REACH // 2]
         if not len(places):
             return
-        kept = self._curves.setdefault(number, [])
-        kept.append(self._measure(a, b, places))
-        del kept[:-REMEMBERED]
-        self.cuts[number] = int(np.argmax(self._score(a, b, places, kept)))
+        # What was measured between other neighbours says nothing about these.
+        kept = [seen for seen in self._curves.get(number, []) if seen.fits(*neighbours)]
+        kept.append(replace(self._measure(a, b, places), neighbours=neighbours))
+        self._curves[number] = kept[-REMEMBERED:]
+        self.cuts[number] = int(np.argmax(self._score(a, b, places, self._curves[number])))
 
-    def _measure(self, a: int, b: int, places: NDArray[np.int64]) -> tuple[Array, Array]:
+    def _measure(self, a: int, b: int, places: NDArray[np.int64]) -> Measurement:
         """Some of the places between a and b, and their information in nats, from one sample of motions."""
         config, began = self.config, time.perf_counter()
         rng = np.random.default_rng([config.seed, self.steps])
@@ -294,9 +324,9 @@ class KeyStateFinder:
                 information = self.estimator.mi(after, motion).double().numpy()
         self.steps += 1
         self.seconds += time.perf_counter() - began
-        return chosen.astype(np.float64), information
+        return Measurement((a, b), chosen.astype(np.float64), information)
 
-    def _score(self, a: int, b: int, places: NDArray[np.int64], seen: list[tuple[Array, Array]]) -> Array:
+    def _score(self, a: int, b: int, places: NDArray[np.int64], seen: list[Measurement]) -> Array:
         """The objective at every tick, ``(T,)``: minus infinity but at ``places``."""
         config, ticks = self.config, np.arange(self.ticks)
         middle = (self.phase[a] + self.phase[b]) / 2
@@ -358,9 +388,13 @@ class KeyStateFinder:
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        curves = {key: [[c.tolist(), v.tolist()] for c, v in seen] for key, seen in self._curves.items()}
+        curves = {
+            number: [[list(m.neighbours), m.places.tolist(), m.information.tolist()] for m in seen]
+            for number, seen in self._curves.items()
+        }
         progress = {
             "cuts": self.cuts,
+            "refining": self.refining,
             "epoch": self.epoch,
             "steps": self.steps,
             "seconds": self.seconds,
@@ -376,31 +410,36 @@ class KeyStateFinder:
             ValueError: it was made with other trajectories or another configuration; both are named.
         """
         content = torch.load(path, weights_only=True)
-        if content.get("run") != self._identity():
+        theirs, ours = content.get("run"), self._identity()
+        if theirs != ours:
+            different = [name for name in ours if not isinstance(theirs, dict) or theirs.get(name) != ours[name]]
+            sides = [", ".join(f"{name} {(run or {}).get(name)}" for name in different) for run in (theirs, ours)]
             raise ValueError(
-                f"{path} was made with {content.get('run')}, this run is {self._identity()}; "
-                "use another output folder or resume=false"
+                f"{path} was made with {sides[0]}; this run has {sides[1]}. Use another output folder or resume=false"
             )
         progress = content["progress"]
-        self.cuts, self.epoch = progress["cuts"], progress["epoch"]
+        self.cuts, self.refining, self.epoch = progress["cuts"], progress["refining"], progress["epoch"]
         self.steps, self.seconds = progress["steps"], progress["seconds"]
-        self._curves = {key: [(np.array(c), np.array(v)) for c, v in seen] for key, seen in progress["curves"].items()}
+        self._curves = {
+            number: [Measurement((a, b), np.array(places), np.array(values)) for (a, b), places, values in seen]
+            for number, seen in progress["curves"].items()
+        }
 
     def _identity(self) -> dict[str, Any]:
         digest = hashlib.sha256(np.ascontiguousarray(self.trajectories.states).tobytes()).hexdigest()
         return {
-            "config": asdict(self.config),
+            **asdict(self.config),
             "estimator": "none" if self.estimator is None else f"{type(self.estimator).__name__}({self.estimator.extra_repr()})",
             "trajectories": len(self.trajectories),
             "states_sha256": digest[:16],
         }
 
 
-def _smooth(ticks: NDArray[np.int64], seen: list[tuple[Array, Array]]) -> Array:
+def _smooth(ticks: NDArray[np.int64], seen: list[Measurement]) -> Array:
     """Kernel regression of measured information over ticks; later measurements, made with better neighbours, count more."""
     total, weight = np.zeros(len(ticks)), np.full(len(ticks), 1e-9)
-    for age, (places, values) in enumerate(reversed(seen)):
-        kernel = 0.85**age * np.exp(-0.5 * ((ticks[:, None] - places) / KERNEL) ** 2)
-        total += kernel @ values
+    for age, measured in enumerate(reversed(seen)):
+        kernel = 0.85**age * np.exp(-0.5 * ((ticks[:, None] - measured.places) / KERNEL) ** 2)
+        total += kernel @ measured.information
         weight += kernel.sum(1)
     return total / weight

@@ -230,9 +230,13 @@ def _record_chunk(task: Task, seeds: list[int], part: Path) -> None:
         )
     solve = MP_SOLUTIONS[task.env_id]
     env = make_env(task, control_mode=SOURCE_MODE)
-    with _recorder(env, part, "official motion planning solution of ManiSkill", len(seeds)) as recorder:
+    with (
+        _recorder(env, part, "official motion planning solution of ManiSkill", len(seeds)) as recorder,
+        _stage_ends() as stage_ends,
+    ):
         for seed in seeds:
             reason = None
+            stage_ends.clear()
             try:
                 result = solve(recorder, seed=seed, debug=False, vis=False)
                 if isinstance(result, int):
@@ -243,7 +247,32 @@ def _record_chunk(task: Task, seeds: list[int], part: Path) -> None:
                     reason = f"longer than {task.horizon} steps"
             except Exception as error:  # the planner raises bare exceptions of many kinds
                 reason = f"{type(error).__name__}: {error}"
-            recorder.keep(seed, reason, read_geometry(env, task))
+            recorder.keep(seed, reason, read_geometry(env, task), list(stage_ends))
+
+
+@contextmanager
+def _stage_ends() -> Iterator[list[int]]:
+    """A list that fills with the steps at which the planner ends a path or a movement of the gripper."""
+    from mani_skill.examples.motionplanning.two_finger_gripper.motionplanner import TwoFingerGripperMotionPlanningSolver as Solver
+
+    ends: list[int] = []
+    originals = {name: getattr(Solver, name) for name in ("follow_path", "close_gripper", "open_gripper")}
+
+    def noting(original: Callable[..., Any]) -> Callable[..., Any]:
+        def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(self, *args, **kwargs)
+            ends.append(int(self.elapsed_steps))
+            return result
+
+        return run
+
+    for name, original in originals.items():
+        setattr(Solver, name, noting(original))
+    try:
+        yield ends
+    finally:
+        for name, original in originals.items():
+            setattr(Solver, name, original)
 
 
 def _convert_chunk(task: Task, episodes: list[dict[str, Any]], source: Path, control_mode: str, part: Path) -> None:
@@ -272,11 +301,12 @@ def _recorder(env: Any, part: Path, source: str, attempts: int) -> Iterator[Any]
     from mani_skill.utils.wrappers.record import RecordEpisode
 
     class Recorder(RecordEpisode):
-        def keep(self, seed: int, reason: str | None, geometry: Any) -> None:
+        def keep(self, seed: int, reason: str | None, geometry: Any, stage_ends: list[int] | None = None) -> None:
             self.flush_trajectory(save=reason is None)
             if reason is None:
                 episode = self._json_data["episodes"][-1]
                 episode |= {} if geometry is None else {"geometry": geometry_to_json(geometry)}
+                episode |= {"stage_ends": stage_ends} if stage_ends else {}
             else:
                 failures.append({"seed": seed, "reason": reason})
 

@@ -38,6 +38,8 @@ class Demonstration:
     geometry: Geometry | None
     env_states: dict[str, dict[str, NDArray[np.float32]]]
     """The raw simulation states, to set an environment to a step of the episode."""
+    stage_ends: tuple[int, ...] = ()
+    """Steps at which the motion planner ended a path or a movement of the gripper, where our collector noted them."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -100,6 +102,7 @@ def load_demonstrations(path: Path | str, task: Task, *, count: int | None = Non
                         actions=group["actions"][:],
                         geometry=geometry,
                         env_states=env_states,
+                        stage_ends=tuple(episode.get("stage_ends", ())),
                     )
                 )
     except DemonstrationFileError:

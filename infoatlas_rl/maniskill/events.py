@@ -25,6 +25,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.maniskill.demos import Demonstration
 from infoatlas_rl.maniskill.states import STATE_INDEX
 from infoatlas_rl.maniskill.tasks import Task
 
@@ -58,6 +59,13 @@ def detect_events(states: Array, task: Task) -> dict[str, int | None]:
     return {name: _EVENTS[name](states, task) for name in task.events}
 
 
+def ground_truth(demo: Demonstration, task: Task) -> dict[str, int | None]:
+    """The events of a demonstration; for a task without events, the stage ends that the motion planner noted, if any."""
+    if task.events:
+        return detect_events(demo.states, task)
+    return {f"stage {number}": min(end, len(demo) - 1) for number, end in enumerate(demo.stage_ends, start=1)}
+
+
 def reached(states: Array, task: Task) -> int | None:
     """Middle of the steps at the pre-grasp pose; None without a grasp."""
     grasp = _first(grasped(states, task))
@@ -83,6 +91,15 @@ def aligned(states: Array, task: Task) -> Flags:
     half_length = _part(states, "object_half_size")[:, :1]
     centre = np.linalg.norm((_part(states, "tip_in_target") - half_length * axis)[:, 1:], axis=1)
     return grasped(states, task) & (head < ALIGNED_OFFSET) & (centre < ALIGNED_OFFSET)
+
+
+def at_goal(states: Array, task: Task) -> int | None:
+    """First success from the grasp on: a scene may begin with the cube near the goal."""
+    grasp = _first(grasped(states, task))
+    if grasp is None:
+        return None
+    after = _first(success(states[grasp:], task))
+    return None if after is None else grasp + after
 
 
 def above_cube_b(states: Array, task: Task) -> Flags:
@@ -136,7 +153,7 @@ def _first_of(condition: Callable[[Array, Task], Flags]) -> Callable[[Array, Tas
 _EVENTS: dict[str, Callable[[Array, Task], int | None]] = {
     "reached": reached,
     "grasped": _first_of(grasped),
-    "at_goal": _first_of(success),
+    "at_goal": at_goal,
     "above": _first_of(above_cube_b),
     "placed": _first_of(on_cube_b),
     "released": _first_of(success),

@@ -1,10 +1,15 @@
-"""Pictures of key states: a timeline per demonstration, and a contact sheet of rendered frames."""
+"""Pictures of key states: timelines, the MI profile, a sheet of frames, an animation.
+
+Frames are rendered where there is a rendering device; elsewhere the links of the robot and the objects are drawn.
+"""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,102 +17,244 @@ from numpy.typing import NDArray
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.maniskill.demos import Demonstration
 from infoatlas_rl.maniskill.envs import make_env
-from infoatlas_rl.maniskill.states import STATE_INDEX
+from infoatlas_rl.maniskill.panda import forward_kinematics
+from infoatlas_rl.maniskill.states import pose_matrix
 from infoatlas_rl.maniskill.tasks import Task
 
 Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
 
-_CONCEPT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8860B", "#000000")
+"""One per concept."""
+_MI_COLOUR = "#8856a7"
 
 
-def timeline(
-    path: Path,
-    task: Task,
-    demonstrations: Sequence[Demonstration],
-    key_steps: NDArray[np.int64],
-    events: Sequence[Mapping[str, int | None]],
-    profile: tuple[Array, Array],
-    mean_profile: Array,
-) -> None:
-    """Gripper width, object height and pointwise MI over time, with key states and ground-truth events.
+@dataclass(frozen=True)
+class Panel:
+    """One demonstration in the timeline."""
 
-    Args:
-        key_steps: ``(N, K)``.
-        profile: phases ``(p,)`` and pointwise MI ``(N, p)`` of the same demonstrations.
-        mean_profile: ``(p,)``, MI over all demonstrations.
-    """
-    import matplotlib
+    title: str
+    curves: Mapping[str, Array]
+    """Name, with the unit, to values at every step; drawn on one axis."""
+    key_steps: NDArray[np.int64]
+    events: Mapping[str, int | None]
+    mi_steps: NDArray[np.int64]
+    """Steps at which the profile is given."""
+    mi: Array
+    """Pointwise MI of this demonstration."""
+    mi_mean: Array
+    """MI over all demonstrations."""
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    phases, scores = profile
-    figure, axes = plt.subplots(len(demonstrations), 1, figsize=(11, 1.9 * len(demonstrations) + 0.9), squeeze=False)
-    for row, (axis, demo) in enumerate(zip(axes[:, 0], demonstrations, strict=True)):
-        t = np.arange(len(demo))
-        axis.plot(t, 100 * demo.states[:, STATE_INDEX["gripper_width"]][:, 0], color="0.55", lw=1.3, label="gripper width (cm)")
-        height = 100 * demo.states[:, STATE_INDEX["object_position"]][:, 2]
-        axis.plot(t, height, color="0.15", lw=1.3, label="object height (cm)")
-        axis.set_ylabel("cm")
-        axis.set_xlim(0, len(demo) - 1)
-        top = max(10.0, float(height.max()) * 1.05)
-        axis.set_ylim(0, top * 1.15)
+def timeline(path: Path, title: str, panels: Sequence[Panel]) -> None:
+    """States and MI of demonstrations over time, with key states (solid) and ground-truth events (dotted)."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(len(panels), 1, figsize=(11, 1.9 * len(panels) + 0.9), squeeze=False)
+    for row, (axis, panel) in enumerate(zip(axes[:, 0], panels, strict=True)):
+        for (name, values), colour in zip(panel.curves.items(), ("0.55", "0.15", "0.35"), strict=False):
+            axis.plot(values, color=colour, lw=1.3, label=name)
+        length = len(next(iter(panel.curves.values())))
+        axis.set_xlim(0, length - 1)
+        top = max(float(np.max(values)) for values in panel.curves.values()) * 1.05
+        axis.set_ylim(0, top * 1.2)
         mi_axis = axis.twinx()
-        mi_axis.plot(phases * (len(demo) - 1), scores[row], color="#8856a7", lw=0.9, alpha=0.5, label="pointwise MI (nats)")
-        mi_axis.plot(phases * (len(demo) - 1), mean_profile, color="#8856a7", lw=1.6, label="MI over all (nats)")
-        mi_axis.set_ylabel("nats", color="#8856a7")
-        for name, step in events[row].items():
+        mi_axis.plot(panel.mi_steps, panel.mi, color=_MI_COLOUR, lw=0.9, alpha=0.5, label="pointwise MI (nats)")
+        mi_axis.plot(panel.mi_steps, panel.mi_mean, color=_MI_COLOUR, lw=1.6, label="MI over all (nats)")
+        mi_axis.set_ylabel("nats", color=_MI_COLOUR)
+        for number, (name, step) in enumerate(panel.events.items()):
             if step is not None:
                 axis.axvline(step, color="0.3", ls=":", lw=1.2)
-                axis.text(step, top * 1.13, f" {name}", fontsize=7, va="top", ha="left", color="0.3")
-        for concept, step in enumerate(key_steps[row]):
-            colour = _CONCEPT_COLOURS[concept % len(_CONCEPT_COLOURS)]
-            axis.axvline(step, color=colour, lw=2.2, alpha=0.85, label=f"key state {concept + 1}" if row == 0 else None)
-        axis.set_title(f"demonstration {demo.episode_id} (seed {demo.seed})", fontsize=8, loc="left", pad=2)
+                axis.text(step, top * (1.17 - 0.09 * (number % 2)), f" {name}", fontsize=7, va="top", ha="left", color="0.3")
+        for concept, step in enumerate(panel.key_steps):
+            label = f"key state {concept + 1}" if row == 0 else None
+            axis.axvline(step, color=COLOURS[concept % len(COLOURS)], lw=2.2, alpha=0.85, label=label)
+        axis.set_title(panel.title, fontsize=8, loc="left", pad=2)
         if row == 0:
             lines, labels = (
                 a + b for a, b in zip(axis.get_legend_handles_labels(), mi_axis.get_legend_handles_labels(), strict=True)
             )
-            figure.legend(lines, labels, loc="upper center", ncol=min(len(lines), 8), fontsize=7, frameon=False)
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.22 / figure.get_figheight())}
+            figure.legend(lines, labels, **place, ncol=5, fontsize=7, frameon=False)
     axes[-1, 0].set_xlabel("step")
-    figure.suptitle(f"{task.name}: key states (solid) and ground-truth events (dotted)", fontsize=10, y=0.965)
-    figure.tight_layout(rect=(0, 0, 1, 0.955))
+    height = figure.get_figheight()
+    figure.suptitle(title, fontsize=10, y=1 - 0.06 / height)
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.75 / height))
     _save(figure, path)
 
 
-def contact_sheet(path: Path, task: Task, demonstrations: Sequence[Demonstration], key_steps: NDArray[np.int64]) -> None:
-    """Rendered frames of the key states, one row per demonstration. Needs a rendering device.
+def mi_profile(
+    path: Path, title: str, phase: Array, profile: Array, key_phases: Sequence[float], event_phases: Mapping[str, Array]
+) -> None:
+    """MI(s_t; s_(t - delta)) on the common clock, with key states (solid) and where events lie (middle 80 %, dotted median).
 
-    Raises:
-        RuntimeError: there is none.
+    Args:
+        phase: ``(p,)``, mean time of the ticks, as a share of the trajectory.
+        profile: ``(p,)``, nats.
+        key_phases: of the K key states.
+        event_phases: event to its times on the clock, one per demonstration.
     """
-    import matplotlib
-
-    env = make_env(task, render=True)
-    frames = [[_frame(env, demo, int(step)) for step in steps] for demo, steps in zip(demonstrations, key_steps, strict=True)]
-    env.close()
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    rows, columns = len(frames), len(frames[0])
-    figure, axes = plt.subplots(rows, columns, figsize=(2.4 * columns, 2.5 * rows), squeeze=False)
-    for row, demo in enumerate(demonstrations):
-        for column in range(columns):
-            axis = axes[row, column]
-            axis.imshow(frames[row][column])
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.set_title(f"step {key_steps[row, column]} of {len(demo) - 1}", fontsize=7, pad=2)
-        axes[row, 0].set_ylabel(f"demonstration {demo.episode_id}", fontsize=7)
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(9, 3.4))
+    axis.plot(phase, profile, color=_MI_COLOUR, lw=1.8)
+    axis.set_xlabel("time on the common clock (share of the trajectory)")
+    axis.set_ylabel("MI (nats)", color=_MI_COLOUR)
+    axis.set_xlim(0, 1.01)
+    axis.set_ylim(0, float(profile.max()) * 1.35)
+    top = axis.get_ylim()[1]
+    for number, (name, times) in enumerate(event_phases.items()):
+        low, median, high = np.quantile(times, [0.1, 0.5, 0.9])
+        axis.axvspan(low, high, color="0.85", lw=0)
+        axis.axvline(median, color="0.3", ls=":", lw=1.2)
+        axis.text(median, top * (0.99 - 0.08 * (number % 2)), f" {name}", fontsize=8, va="top", color="0.3")
+    for concept, when in enumerate(key_phases):
+        axis.axvline(when, color=COLOURS[concept % len(COLOURS)], lw=2.2, alpha=0.85)
+        axis.text(when, top * 0.02, f"{concept + 1}", fontsize=9, ha="right", color=COLOURS[concept % len(COLOURS)])
+    axis.set_title(title, fontsize=10)
     figure.tight_layout()
     _save(figure, path)
 
 
-def _frame(env: Any, demo: Demonstration, step: int) -> NDArray[np.uint8]:
-    env.reset(seed=demo.seed)
-    state = {kind: {name: values[step : step + 1] for name, values in group.items()} for kind, group in demo.env_states.items()}
-    env.unwrapped.set_state_dict(_tensors(state))
-    return env.render()[0].cpu().numpy()
+def contact_sheet(path: Path, frames: Sequence[Sequence[Image]], titles: Sequence[Sequence[str]], rows: Sequence[str]) -> None:
+    """Frames of the key states, one row per demonstration."""
+    plt = _pyplot()
+    columns = len(frames[0])
+    figure, axes = plt.subplots(len(frames), columns, figsize=(2.1 * columns, 2.25 * len(frames)), squeeze=False)
+    for row, images in enumerate(frames):
+        for column, image in enumerate(images):
+            axis = axes[row, column]
+            axis.imshow(image)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.set_title(titles[row][column], fontsize=7, pad=2)
+            for side in axis.spines.values():
+                side.set(color=COLOURS[column % len(COLOURS)], linewidth=2)
+        axes[row, 0].set_ylabel(rows[row], fontsize=7)
+    figure.tight_layout()
+    _save(figure, path)
+
+
+def animation(path: Path, camera: Camera, demo: Demonstration, key_steps: NDArray[np.int64], every: int = 3) -> None:
+    """A GIF of a demonstration that pauses at its key states."""
+    from PIL import Image as Pillow
+    from PIL import ImageDraw
+
+    keys = {int(step): number for number, step in reversed(list(enumerate(key_steps)))}
+    frames, durations = [], []
+    for step in sorted({*range(0, len(demo), every), len(demo) - 1, *keys}):
+        picture = Pillow.fromarray(camera.frame(demo, step)).convert("RGB").resize((320, 320))
+        draw = ImageDraw.Draw(picture)
+        draw.text((6, 4), f"step {step}", fill="black" if step not in keys else COLOURS[keys[step] % len(COLOURS)])
+        if step in keys:
+            draw.text((6, 18), f"key state {keys[step] + 1}", fill=COLOURS[keys[step] % len(COLOURS)])
+            draw.rectangle((0, 0, 319, 319), outline=COLOURS[keys[step] % len(COLOURS)], width=5)
+        frames.append(picture.quantize(96))
+        durations.append(1000 if step in keys else 60)
+    with replace_file(path) as temporary:
+        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+
+# --- frames -----------------------------------------------------------------------------------------------------------
+
+
+class Camera(Protocol):
+    """What makes a frame of a step of a demonstration."""
+
+    def frame(self, demo: Demonstration, step: int) -> Image: ...
+
+    def close(self) -> None: ...
+
+
+def open_camera(task: Task) -> Camera:
+    """Rendered frames where there is a rendering device, drawings elsewhere."""
+    try:
+        return RenderedFrames(task)
+    except RuntimeError:
+        return DrawnFrames(task)
+
+
+class RenderedFrames:
+    """Frames of the simulator.
+
+    Raises:
+        RuntimeError: there is no rendering device.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.env = make_env(task, render=True)
+        self._seed: int | None = None
+
+    def frame(self, demo: Demonstration, step: int) -> Image:
+        if self._seed != demo.seed:
+            self.env.reset(seed=demo.seed)
+            self._seed = demo.seed
+        state = {kind: {name: v[step : step + 1] for name, v in group.items()} for kind, group in demo.env_states.items()}
+        self.env.unwrapped.set_state_dict(_tensors(state))
+        return self.env.render()[0].cpu().numpy()
+
+    def close(self) -> None:
+        self.env.close()
+
+
+class DrawnFrames:
+    """The links of the Panda and the objects, drawn from the recorded states without a renderer."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._figure = _pyplot().figure(figsize=(3.2, 3.2), dpi=100)
+
+    def frame(self, demo: Demonstration, step: int) -> Image:
+        self._figure.clear()
+        axis = self._figure.add_subplot(projection="3d", position=(0, 0, 1, 1))
+        for name, values in demo.env_states["articulations"].items():
+            if name.startswith("panda") and values.shape[-1] == 31:
+                axis.plot(*_arm(values[step : step + 1]).T, "-o", color="0.35", lw=2.5, ms=3)
+                for finger in _fingers(values[step : step + 1]):
+                    axis.plot(*finger.T, "-", color="0.1", lw=3)
+        colour = iter(("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00"))
+        for name, values in demo.env_states["actors"].items():
+            if name not in ("ground", "table-workspace"):
+                pose = pose_matrix(values[step : step + 1].reshape(1, -1))[0]
+                half = demo.geometry.half_size if demo.geometry is not None and name == self.task.object else np.full(3, 0.02)
+                _draw_box(axis, pose, half, next(colour, "0.5"))
+        axis.set(xlim=(-0.45, 0.25), ylim=(-0.35, 0.35), zlim=(0, 0.7))
+        axis.view_init(elev=22, azim=-55)
+        axis.set_xticklabels([])
+        axis.set_yticklabels([])
+        axis.set_zticklabels([])
+        self._figure.canvas.draw()
+        return np.asarray(self._figure.canvas.buffer_rgba())[..., :3].copy()
+
+    def close(self) -> None:
+        _pyplot().close(self._figure)
+
+
+def _arm(robot: Array) -> Array:
+    links = _links(robot)
+    return np.stack([links[name][0, :3, 3] for name in ("base", "link3", "link4", "link5", "link7", "hand")])
+
+
+def _fingers(robot: Array) -> list[Array]:
+    links = _links(robot)
+    hand = links["hand"][0]
+    tips = []
+    for name in ("left_finger", "right_finger"):
+        base = links[name][0, :3, 3]
+        tips.append(np.stack([hand[:3, 3], base, base + 0.045 * hand[:3, 2]]))
+    return tips
+
+
+def _links(robot: Array) -> dict[str, Array]:
+    base = pose_matrix(robot[:, :7])
+    return {"base": base, **forward_kinematics(robot[:, 13:22].astype(np.float64), base)}
+
+
+def _draw_box(axis: Any, pose: Array, half: Array, colour: str) -> None:
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * half
+    corners = corners @ pose[:3, :3].T + pose[:3, 3]
+    for i in range(8):
+        for bit in (1, 2, 4):
+            if not i & bit:
+                axis.plot(*np.stack([corners[i], corners[i | bit]]).T, color=colour, lw=1.4)
 
 
 def _tensors(state: dict[str, Any]) -> dict[str, Any]:
@@ -116,9 +263,18 @@ def _tensors(state: dict[str, Any]) -> dict[str, Any]:
     return {key: _tensors(value) if isinstance(value, dict) else torch.from_numpy(value) for key, value in state.items()}
 
 
-def _save(figure: Any, path: Path) -> None:
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    return plt
+
+
+def _save(figure: Any, path: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, format="png")
+    _pyplot().close(figure)
     with replace_file(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)
+        temporary.write_bytes(buffer.getvalue())

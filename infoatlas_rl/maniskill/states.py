@@ -93,14 +93,14 @@ def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task
         return _plain_states(env_states)
     robot = _robot_state(env_states["articulations"])
     qpos, qvel = robot[:, 13:22], robot[:, 22:31]
-    links = forward_kinematics(qpos, _pose_matrix(robot[:, :7]))
+    links = forward_kinematics(qpos, pose_matrix(robot[:, :7]))
     linear, angular = tcp_velocity(links, qvel)
     tcp = links["tcp"]
 
     moved = _actor(env_states, task.object)
     carrier = _actor(env_states, task.target)
-    object_pose = _pose_matrix(moved[:, :7])
-    target = _pose_matrix(carrier[:, :7])
+    object_pose = pose_matrix(moved[:, :7])
+    target = pose_matrix(carrier[:, :7])
     target[:, :3, 3] = _apply(target, geometry.target_offset)
     tip = _apply(object_pose, geometry.tip_offset)
 
@@ -145,7 +145,7 @@ def _plain_states(env_states: Mapping[str, Any]) -> Array:
         joints = (state.shape[1] - 13) // 2
         parts.append(state[:, 13 : 13 + joints])
         if name.startswith("panda") and joints == 9:
-            tcp = forward_kinematics(parts[-1], _pose_matrix(state[:, :7]))["tcp"]
+            tcp = forward_kinematics(parts[-1], pose_matrix(state[:, :7]))["tcp"]
             parts.append(tcp[:, :3, 3])
     for values in env_states["actors"].values():
         pose = np.asarray(values, dtype=np.float64).reshape(len(values), -1)[:, :7]
@@ -172,7 +172,7 @@ def _actor(env_states: Mapping[str, Any], name: str) -> Array:
     return np.asarray(actors[name], dtype=np.float64).reshape(-1, 13)
 
 
-def _pose_matrix(pose: Array) -> Array:
+def pose_matrix(pose: Array) -> Array:
     """``(t, 7)`` position and quaternion (w, x, y, z) to ``(t, 4, 4)``."""
     w, x, y, z = np.moveaxis(pose[:, 3:7] / np.linalg.norm(pose[:, 3:7], axis=1, keepdims=True), 1, 0)
     out = np.zeros((len(pose), 4, 4))

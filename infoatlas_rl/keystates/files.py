@@ -1,0 +1,39 @@
+"""Trajectories in plain NumPy files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def load_trajectories(path: Path | str) -> tuple[list[str], list[Array]]:
+    """Read an ``.npz`` of trajectories: one array ``(t, d)`` each, under any names, or a single array ``(n, t, d)``.
+
+    Returns:
+        Names and trajectories, in the order of the file.
+
+    Raises:
+        ValueError: no such file, not an NPZ file, or arrays of another shape; the message says which.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in file.files}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not an .npz file of plain arrays ({error})") from error
+    if len(arrays) == 1 and next(iter(arrays.values())).ndim == 3:
+        name, stacked = next(iter(arrays.items()))
+        return [f"{name}[{index}]" for index in range(len(stacked))], [row.astype(np.float64) for row in stacked]
+    for name, array in arrays.items():
+        if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
+            raise ValueError(
+                f"{path}: {name} has shape {array.shape} and type {array.dtype}; accepted are one array (steps, d) per "
+                "trajectory, or a single array (trajectories, steps, d)"
+            )
+    return list(arrays), [array.astype(np.float64) for array in arrays.values()]
