@@ -29,7 +29,7 @@ from tasks.suites.known import PUBLISHED
 from tasks.suites.order import INFONET
 
 RESULTS = ROOT / "docs" / "results"
-FILES = ("README.md", "docs/benchmarks.md", "docs/state.md", "pretrained/README.md")
+FILES = ("README.md", "docs/benchmarks.md", "docs/keystates.md", "docs/state.md", "pretrained/README.md")
 
 
 def _result(name: str) -> dict[str, Any]:
@@ -42,11 +42,9 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def _source(result: dict[str, Any], name: str) -> str:
-    """The command, and where it ran; also the weights, where they are not the released ones any more."""
+    """The command, and where it ran."""
     where = f"version {result['version']}, {result['machine']['threads']} CPU threads ([result](docs/results/{name}.json))"
-    now = released()["base"]["sha256"]
-    earlier = "" if result["weights_sha256"] == now else f", with the earlier weights `{result['weights_sha256'][:12]}`"
-    return f"`{result['command']}`, {where}{earlier}."
+    return f"`{result['command']}`, {where}."
 
 
 def bmi() -> str:
@@ -168,21 +166,77 @@ def time() -> str:
 
 
 def keystates() -> str:
-    rows, sources = [], []
-    for task in TASKS:
-        if not (RESULTS / f"keystates_{task}.json").is_file():
-            continue
-        result = _result(f"keystates_{task}")
-        for arm, score in result["scores"].items():
-            hits = ", ".join(f"{event} {entry['hit_rate']:.0%}" for event, entry in score["by_event"].items())
-            error = f"{score['median_step_error']:.0f} steps"
-            rows.append([task, arm, error, f"{score['hit_rate']:.1%}", f"{score['f1']:.3f}", hits])
-        count = result["demonstrations"]["count"]
-        sources.append(
-            f"{task}: {count} demonstrations, {result['seconds'] / 60:.1f} minutes in all; {_source(result, f'keystates_{task}')}"
-        )
-    table = _table(["env", "key states", "median error", "hit rate", "F1", "hits by event"], rows)
-    return "\n".join([table, "", *(f"- {source}" for source in sources)])
+    """The short table of the README."""
+    rows = []
+    for env, arms in _keystates().items():
+        for arm in ("infoatlas", "mine-1000", "mine-100", "infonet", "none", "velocity minima", "even"):
+            if arm in arms:
+                r = arms[arm]
+                cells = [f"{r['f1']:.2f}", _retimed(r), f"{r['precision']:.0%}", f"{r['recall']:.0%}", _seconds(r)]
+                rows.append([env, f"**{arm}**" if arm == "infoatlas" else arm, *cells])
+    header = ["env", "key states by", "F1", "F1, no stops", "precision", "recall", "s per step"]
+    return _table(header, rows) + "\n\n" + _keystates_sources()
+
+
+def keystates_all() -> str:
+    """Every arm and every figure."""
+    parts = []
+    for env, arms in _keystates().items():
+        rows = []
+        for arm, r in arms.items():
+            low, high = r["f1_interval"]
+            rows.append(
+                [
+                    f"**{arm}**" if arm == "infoatlas" else arm,
+                    f"{r['f1']:.3f} ({low:.3f} to {high:.3f})",
+                    _retimed(r, 3),
+                    f"{r['precision']:.0%}",
+                    ", ".join(f"{event} {entry['recall']:.0%}" for event, entry in r["by_event"].items()),
+                    f"{r['median_step_error']:.0f}",
+                    f"{r['phase_std']:.3f}" if "phase_std" in r else "",
+                    f"{r['agreement_of_key_states']:.0%}, {r['agreement']:.0%}" if "agreement" in r else "",
+                    _seconds(r),
+                ]
+            )
+        first = next(iter(arms.values()))
+        spread = ", ".join(f"{event} {value:.3f}" for event, value in first["event_phase_std"].items())
+        header = [
+            "key states by",
+            "F1 (95 %)",
+            "no stops",
+            "precision",
+            "recall by event",
+            "median error",
+            "time +-",
+            "seeds agree",
+            "s per step",
+        ]
+        note = f"{first['concepts']} key states. Standard deviation of the events' own times: {spread}."
+        parts.append(f"### {env}\n\n{_table(header, rows)}\n\n{note}")
+    return "\n\n".join(parts) + "\n\n" + _keystates_sources()
+
+
+def _keystates() -> dict[str, dict[str, Any]]:
+    content = _result("keystates")
+    return {env: content[env] for env in sorted(content, key=[*TASKS, *content].index)}
+
+
+def _retimed(result: dict[str, Any], digits: int = 2) -> str:
+    return f"{result['retimed']['f1']:.{digits}f}" if "retimed" in result else ""
+
+
+def _seconds(result: dict[str, Any]) -> str:
+    return f"{result['seconds_per_step']:.2f}" if "seconds_per_step" in result else ""
+
+
+def _keystates_sources() -> str:
+    lines = []
+    for env, arms in _keystates().items():
+        r = arms["infoatlas"]
+        what = f"{r['demonstrations']} demonstrations from seed {r['first_seed']} on, {len(r['seeds'])} seeds"
+        where = f"version {r['version']}, {r['machine']['threads']} CPU threads ([result](docs/results/keystates.json))"
+        lines.append(f"- {env}: {what}; `{r['command']}`, {where}.")
+    return "\n".join(lines)
 
 
 def state_layout() -> str:
@@ -225,6 +279,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "gradient": gradient,
     "time": time,
     "keystates": keystates,
+    "keystates-all": keystates_all,
     "state-layout": state_layout,
     "weights": weights,
 }

@@ -112,7 +112,10 @@ def test_key_states_are_the_ends_of_the_stages():
     assert found.information.shape == (2,)
     # A tick is a step; motions are smeared over two of them and alignment is off by one now and then.
     assert (np.abs(found.steps[:, :2] - corners) <= 3).mean() > 0.9
-    assert (found.steps[:, 2] >= np.array([len(t) for t in trajectories]) - 2).all()
+    # Where the final place is reached, which the noise at the end makes a step or two early.
+    left = np.array([len(t) - 1 for t in trajectories]) - found.steps[:, 2]
+    assert left.min() >= 0
+    assert left.max() <= 4
     assert (np.diff(found.steps) > 0).all()
 
 
@@ -123,7 +126,7 @@ def test_they_are_found_in_other_trajectories_too():
     located = run.locate(others)
     assert (np.abs(located.steps[:, :2] - corners) <= 3).mean() > 0.9
     same = run.locate(staged()[0])
-    assert agreement(same.steps, run.key_states().steps, window=1) > 0.95
+    assert agreement(same.steps, run.key_states().steps, window=1)[0] > 0.95
 
 
 def test_without_information_key_states_are_even_on_the_clock(trajectories):
@@ -255,8 +258,8 @@ def test_consistency_is_the_spread_over_demonstrations():
     assert spread.same_event == [1.0, 1.0]
 
 
-def test_agreement_asks_for_all_key_states():
-    assert agreement(np.array([[1, 20], [1, 20]]), np.array([[3, 24], [3, 30]])) == 0.5
+def test_agreement_counts_demonstrations_and_key_states():
+    assert agreement(np.array([[1, 20], [1, 20]]), np.array([[3, 24], [3, 30]])) == (0.5, 0.75)
 
 
 def test_evenly_spaced_key_states_end_with_the_last_step():

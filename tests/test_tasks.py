@@ -167,11 +167,18 @@ def test_the_whole_job_and_its_resumption(tmp_path):
     # The comparison of estimators, and its cached runs.
     out = tmp_path / "keystates.json"
     options = [f"demos.path={source}", f"paths.root={tmp_path}", f"out={out}", "discovery.epochs=1", "timed_steps=1"]
-    command = ["tasks/benchmark_keystates.py", "env=PickCube", "only=[infoatlas,none]", "seeds=[0,1]", *options]
+    command = [
+        "tasks/benchmark_keystates.py",
+        "env=PickCube",
+        "only=[infoatlas,none]",
+        "seeds=[0,1]",
+        "profile.slices=2",
+        *options,
+    ]
     answer = run(*command)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     arms = json.loads(out.read_text())["PickCube"]
-    assert set(arms) == {"infoatlas", "none", "even", "gripper changes", "velocity minima", "last state"}
+    assert set(arms) == {"infoatlas", "none", "profile maxima", "even", "gripper changes", "velocity minima", "last state"}
     assert {"f1", "precision", "recall", "by_event", "median_step_error", "phase_std", "seconds_per_step"} <= set(
         arms["infoatlas"]
     )

@@ -42,6 +42,8 @@ EXCHANGES = 2
 """Epochs in which the least informative key state may go elsewhere."""
 REACH = 8
 """Ticks before and after a key state that are looked at when it is refined."""
+SUMMIT = 2
+"""Ticks before and after a key state from which its place between ticks is read off."""
 REMEMBERED = 12
 """Measurements of a key state that are averaged."""
 KERNEL = 1.0
@@ -379,11 +381,22 @@ class KeyStateFinder:
     def _locate(self, positions: Array, step_of_tick: Array) -> KeyStates:
         if not self.cuts:
             raise RuntimeError("no key states yet: run fit() first")
-        # A stage ends between the last tick before the cut and the cut; the last one where the final state is reached.
         steps = self._steps(positions, step_of_tick)
-        steps = np.concatenate([steps, steps[:, -1:]], axis=1)
-        ends = [(steps[:, cut - 1] + steps[:, cut]) / 2 for cut in self.cuts[1:]]
-        return KeyStates(steps=np.rint(np.stack(ends, axis=1)).astype(np.int64), information=self._information())
+        # A stage ends half a tick before the first tick of the next; the last one where the final state is reached.
+        ends = [self._summit(k) - 0.5 for k in self._inner()] + [self.ticks - 1.0]
+        found = np.stack([np.interp(ends, np.arange(self.ticks), row) for row in steps])
+        return KeyStates(steps=np.rint(found).astype(np.int64), information=self._information())
+
+    def _summit(self, number: int) -> float:
+        """The cut of a key state between ticks: the summit of a parabola through what was measured around it."""
+        cut, seen = self.cuts[number], self._curves.get(number, [])
+        measured = {int(place) for m in seen for place in m.places}
+        around = np.array([tick for tick in range(cut - SUMMIT, cut + SUMMIT + 1) if tick in measured])
+        if len(around) < 2 * SUMMIT:
+            return float(cut)
+        score = self._score(self.cuts[number - 1], self.cuts[number + 1], around, seen)[around]
+        curvature, slope, _ = np.polyfit(around - cut, score, 2)
+        return cut + float(np.clip(-slope / (2 * curvature), -SUMMIT, SUMMIT)) if curvature < 0 else float(cut)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

@@ -118,6 +118,8 @@ def consistency(steps: Steps, trajectories: Sequence[Array], events: Events | No
     )
 
 
-def agreement(first: Steps, second: Steps, window: int = WINDOW) -> float:
-    """Share of demonstrations in which all key states of two runs, ``(N, K)`` each, lie within the window of each other."""
-    return float((np.abs(first - second) <= window).all(1).mean())
+def agreement(first: Steps, second: Steps, window: int = WINDOW) -> tuple[float, float]:
+    """How often key states of two runs, ``(N, K)`` each, lie within the window of each other: the share of demonstrations in
+    which all of them do, and the share of key states."""
+    near = np.abs(first - second) <= window
+    return float(near.all(1).mean()), float(near.mean())
