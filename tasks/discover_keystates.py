@@ -157,7 +157,7 @@ def _train(finder: KeyStateFinder, out: Path, *, resume: bool) -> float:
 def _concepts(source: Source, finder: KeyStateFinder, key_states: KeyStates) -> list[dict[str, Any]]:
     spread = consistency(key_states.steps, source.trajectories, source.events)
     phases = key_states.steps / (finder.trajectories.lengths[:, None] - 1)
-    information = [*key_states.information.tolist(), None]
+    information = [value if np.isfinite(value) else 0.0 for value in key_states.information] + [None]
     return [
         {
             "concept": k,

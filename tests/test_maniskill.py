@@ -176,14 +176,14 @@ def test_any_other_task_has_a_plain_state_and_no_events(tmp_path):
 
 @simulator
 def test_a_task_without_a_solution_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no motion-planning solution for PokeCube-v1, only for"):
+    with pytest.raises(ValueError, match="no motion-planning solution for PokeCube-v1; it has: "):
         collect_demonstrations(get_task("PokeCube", "PokeCube-v1"), tmp_path, 1, processes=1)
 
 
 def test_positions_leave_the_velocities_out():
     states = np.arange(100.0)[None]
     kept = positions(states, get_task("PickCube"))
-    assert kept.shape == (1, 75)
+    assert kept.shape == (1, 79)
     assert not set(kept[0]) & set(states[0, STATE_INDEX["qvel"]])
 
 

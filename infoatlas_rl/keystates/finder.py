@@ -116,7 +116,7 @@ class KeyStates:
     steps: NDArray[np.int64]
     """``(N, K)``: step of the original trajectory, in order of time; the last is where the final state is first reached."""
     information: Array
-    """``(K - 1,)``: information of a key state about the motion around it, up to the neighbouring key states, in nats."""
+    """``(K - 1,)``: information of a key state about the motion around it, up to 8 ticks or the neighbours, in nats."""
 
 
 class KeyStateFinder:
@@ -144,7 +144,7 @@ class KeyStateFinder:
         self.motions = self._motions()
         steps = self._steps(self.alignment.positions, trajectories.step_of_tick)
         shares = steps / (trajectories.lengths[:, None] - 1)
-        # Stage k holds the ticks from cut k - 1 on, up to cut k; the key state is the tick before the cut.
+        # Stage k holds the ticks from cut k - 1 up to cut k, which is the first of the next.
         self.phase = np.append(shares.mean(0), 1.0)
         """``(T + 1,)``: mean time of every tick, as a share of the trajectory."""
         self.spread = shares.std(0)
@@ -270,7 +270,7 @@ class KeyStateFinder:
         scores = []
         for k in self._inner():
             a, cut, b = self.cuts[k - 1 : k + 2]
-            scores.append(self._score(a, b, np.array([cut]), self._curves[k])[cut])
+            scores.append(self._score(a, b, np.array([cut]), self._curves.get(k, []))[cut])
         losses = np.array(scores) * (share[:-1] + share[1:]) / self.ticks
         least = int(np.argmin(losses)) + 1
         without = self.cuts[:least] + self.cuts[least + 1 :]
@@ -366,7 +366,7 @@ class KeyStateFinder:
         motion = np.stack(motions)
         length = np.linalg.norm(motion, axis=2, keepdims=True)
         # What hardly moves has no direction.
-        return (motion / (length + REST * np.median(length))).astype(np.float32)
+        return (motion / (length + REST * np.median(length) + 1e-9)).astype(np.float32)
 
     def _states(self, positions: Array) -> Tensor:
         """State of every demonstration at a position of its own, ``(N', d)``."""
