@@ -34,6 +34,7 @@ from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, KeyStates, Ke
 from infoatlas_rl.keystates.files import load_trajectories
 from infoatlas_rl.keystates.metrics import consistency
 from infoatlas_rl.keystates.rules import evenly_spaced
+from infoatlas_rl.keystates.trajectories import column_scales
 from infoatlas_rl.maniskill import pictures
 from infoatlas_rl.maniskill.demos import DemonstrationSet, load_demonstrations, recorded_env
 from infoatlas_rl.maniskill.events import ground_truth
@@ -239,8 +240,7 @@ def _curves(source: Source, row: int) -> dict[str, NDArray]:
             "gripper width (cm)": 100 * states[:, STATE_INDEX["gripper_width"]][:, 0],
             "object height (cm)": 100 * states[:, STATE_INDEX["object_position"]][:, 2],
         }
-    scale = np.concatenate(source.trajectories).std(0)
-    states = source.trajectories[row] / np.where(scale > 0, scale, np.inf)
+    states = source.trajectories[row] / column_scales(source.trajectories)[1]
     speed = np.linalg.norm(np.gradient(states, axis=0), axis=1)
     return {"speed (standard deviations per step)": speed}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from infoatlas_rl.keystates.trajectories import interpolate
+from infoatlas_rl.keystates.trajectories import column_scales, interpolate
 
 Array = NDArray[np.float64]
 
@@ -22,8 +22,7 @@ def retime(
     stays.
     """
     rng = np.random.default_rng(seed)
-    scale = np.concatenate(trajectories).std(0)
-    scale = np.where(scale > 1e-9, np.maximum(scale, 0.1 * np.median(scale[scale > 1e-9])), np.inf)
+    _, scale = column_scales(trajectories)
     new, moved = [], []
     for trajectory, happened in zip(trajectories, events, strict=True):
         path = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(trajectory / scale, axis=0), axis=1) + 1e-6)])

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.keystates.trajectories import column_scales
+
 Array = NDArray[np.float64]
 Steps = NDArray[np.int64]
 
@@ -31,8 +33,7 @@ def velocity_minima(trajectories: Sequence[Array], concepts: int, distance: int 
     Speed is the length of the change of the states, scaled by their standard deviation, over two steps; a minimum at rest is
     the middle of the rest, and its prominence is how far the speed rises on both sides of it. Fewer where there are fewer.
     """
-    scale = np.concatenate(trajectories).std(0)
-    scale = np.where(scale > 1e-9, np.maximum(scale, 0.1 * np.median(scale[scale > 1e-9])), np.inf)
+    _, scale = column_scales(trajectories)
     out = []
     for trajectory in trajectories:
         z = np.asarray(trajectory) / scale

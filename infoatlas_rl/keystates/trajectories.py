@@ -41,15 +41,10 @@ class TrajectorySet:
         _check(trajectories, delta)
         if len(trajectories) < MIN_TRAJECTORIES:
             raise ValueError(f"{len(trajectories)} trajectories; MI between their states needs at least {MIN_TRAJECTORIES}")
-        everything = np.concatenate([np.asarray(trajectory, dtype=np.float64) for trajectory in trajectories])
-        spread = everything.std(0)
-        changing = spread > 1e-9 * np.maximum(1, np.abs(everything).max(0))
-        if not changing.any() or not any((np.ptp(trajectory, axis=0) > 0).any() for trajectory in trajectories):
+        self._mean, self._scale = column_scales(trajectories)
+        if not np.isfinite(self._scale).any() or not any((np.ptp(t, axis=0) > 0).any() for t in trajectories):
             raise ValueError("the states never change: every column is constant along every trajectory (variance 0)")
         self.delta = delta
-        self._mean = everything.mean(0)
-        # Columns that never change carry nothing: they become zero rather than noise.
-        self._scale = np.where(changing, np.maximum(spread, LEAST_SPREAD * np.median(spread[changing])), np.inf)
         self.lengths = np.array([len(trajectory) for trajectory in trajectories])
         self.ticks = int(min(np.median(self.lengths), MOST_TICKS))
         """T"""
@@ -78,6 +73,16 @@ class TrajectorySet:
 
     def _standardise(self, trajectory: Array) -> Array:
         return ((np.asarray(trajectory, dtype=np.float64) - self._mean) / self._scale).clip(-10, 10)
+
+
+def column_scales(trajectories: Sequence[Array]) -> tuple[Array, Array]:
+    """Mean and scale of every column over all states: the standard deviation, with a floor, and infinity for a column that
+    never changes; it carries nothing, and becomes zero rather than noise."""
+    everything = np.concatenate([np.asarray(trajectory, dtype=np.float64) for trajectory in trajectories])
+    spread = everything.std(0)
+    changing = spread > 1e-9 * np.maximum(1, np.abs(everything).max(0))
+    floor = LEAST_SPREAD * np.median(spread[changing]) if changing.any() else 0.0
+    return everything.mean(0), np.where(changing, np.maximum(spread, floor), np.inf)
 
 
 def interpolate(trajectory: NDArray, position: Array) -> NDArray:
