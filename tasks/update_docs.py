@@ -233,7 +233,9 @@ def _keystates_sources() -> str:
     lines = []
     for env, arms in _keystates().items():
         r = arms["infoatlas"]
-        what = f"{r['demonstrations']} demonstrations from seed {r['first_seed']} on, {len(r['seeds'])} seeds"
+        fewer = [arm for arm in arms if len(arms[arm].get("seeds", r["seeds"])) < len(r["seeds"])]
+        seeds = f"{len(r['seeds'])} seeds" + (f" ({len(arms[fewer[0]]['seeds'])} of {' and '.join(fewer)})" if fewer else "")
+        what = f"{r['demonstrations']} demonstrations from seed {r['first_seed']} on, {seeds}"
         where = f"version {r['version']}, {r['machine']['threads']} CPU threads ([result](docs/results/keystates.json))"
         lines.append(f"- {env}: {what}; `{r['command']}`, {where}.")
     return "\n".join(lines)
