@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,8 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _finder(cfg: DictConfig, arm: str, data: TrajectorySet, config: KeyStateConfig, seed: int) -> KeyStateFinder:
-    options = {**{name: getattr(config, name) for name in config.__dataclass_fields__}, "seed": seed}
     estimator = instantiate(cfg.arms[arm]) if cfg.arms[arm] else None
-    return KeyStateFinder(data, estimator, KeyStateConfig(**options))
+    return KeyStateFinder(data, estimator, replace(config, seed=seed))
 
 
 def _run_arms(
@@ -119,7 +119,10 @@ def _run_arms(
             finder = _finder(cfg, arm, sets[variant], config, seed)
             path = Path(cfg.run) / f"{arm}-{variant.replace(' ', '-')}-{seed}.pt"
             if path.is_file():
-                finder.load(path)
+                try:
+                    finder.load(path)
+                except ValueError as error:
+                    print(f"running again: {error}")
             for _ in finder.fit(path):
                 pass
             found.setdefault((arm, variant), {})[seed] = finder.key_states().steps
@@ -180,7 +183,7 @@ def _event_spread(data: Data) -> dict[str, float]:
 def _time(cfg: DictConfig, arm: str, data: TrajectorySet, config: KeyStateConfig) -> float:
     finder = _finder(cfg, arm, data, config, seed=99)
     finder.measure_steps(1)  # warm up
-    return round(finder.measure_steps(max(cfg.timed_steps if arm != "mine-1000" else 2, 1)), 4)
+    return round(finder.measure_steps(cfg.timed_steps), 4)
 
 
 def _write(path: Path, env: str, results: dict[str, Any]) -> None:
