@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -17,6 +18,8 @@ from infoatlas_rl.files import replace_file, sha256
 from infoatlas_rl.model import InfoAtlas, InfoAtlasConfig
 
 FORMAT = "infoatlas-2"
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class WeightsError(RuntimeError):
@@ -76,13 +79,23 @@ def fingerprint(model: nn.Module) -> str:
 
 def write_weights(path: Path, model: InfoAtlas, record: dict[str, Any]) -> None:
     """Write weights with their configuration and a record of how they were made."""
-    header = {"format": FORMAT, "config": json.dumps(asdict(model.config)), "record": json.dumps(record)}
-    with replace_file(path) as temporary:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary, metadata=header)
+    write_model(path, model, FORMAT, record)
 
 
 def read_weights(path: Path) -> tuple[InfoAtlas, dict[str, Any]]:
     """Read a model and the record of how it was made; every tensor has to be there and to fit."""
+    return read_model(path, FORMAT, lambda config: InfoAtlas(InfoAtlasConfig(**config)), "tasks/pretrain.py")
+
+
+def write_model(path: Path, model: nn.Module, file_format: str, record: dict[str, Any]) -> None:
+    """Write any model that has a ``config``, with a header that says all that is needed to read it."""
+    header = {"format": file_format, "config": json.dumps(asdict(model.config)), "record": json.dumps(record)}
+    with replace_file(path) as temporary:
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary, metadata=header)
+
+
+def read_model(path: Path, file_format: str, build: Callable[[dict[str, Any]], M], script: str) -> tuple[M, dict[str, Any]]:
+    """Read what :func:`write_model` wrote; ``build`` makes the model of a configuration, ``script`` trains another one."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
@@ -91,12 +104,10 @@ def read_weights(path: Path) -> tuple[InfoAtlas, dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
-    if header.get("format") != FORMAT:
-        raise WeightsError(
-            f"{path}: format {header.get('format')!r}, this version reads {FORMAT!r}; retrain with tasks/pretrain.py"
-        )
+    if header.get("format") != file_format:
+        raise WeightsError(f"{path}: format {header.get('format')!r}, this version reads {file_format!r}; retrain with {script}")
     try:
-        model = InfoAtlas(InfoAtlasConfig(**json.loads(header["config"])))
+        model = build(json.loads(header["config"]))
         model.load_state_dict(tensors, strict=True)
         record = json.loads(header["record"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

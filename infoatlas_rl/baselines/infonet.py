@@ -8,24 +8,22 @@ sliced to one dimension (appendix A.2).
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from infoatlas_rl.bounds import donsker_varadhan
 from infoatlas_rl.checks import check_samples
-from infoatlas_rl.files import replace_file
 from infoatlas_rl.slicing import project, random_orthonormal
-from infoatlas_rl.weights import WeightsError, pretrained_folder
+from infoatlas_rl.weights import WeightsError, pretrained_folder, read_model, write_model
+
+FORMAT = "infonet-1"
 
 
 @dataclass(frozen=True)
@@ -239,9 +237,7 @@ def train_step(model: InfoNet, optimizer: torch.optim.Optimizer, config: InfoNet
 
 
 def write_infonet(path: Path, model: InfoNet, record: dict[str, Any]) -> None:
-    header = {"format": "infonet-1", "config": json.dumps(asdict(model.config)), "record": json.dumps(record)}
-    with replace_file(path) as temporary:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary, metadata=header)
+    write_model(path, model, FORMAT, record)
 
 
 def load_infonet(name: str | Path = "infonet") -> InfoNet:
@@ -249,11 +245,5 @@ def load_infonet(name: str | Path = "infonet") -> InfoNet:
     path = Path(name) if str(name).endswith(".safetensors") else pretrained_folder() / "infonet.safetensors"
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; python tasks/pretrain_infonet.py makes it")
-    with safe_open(path, framework="pt") as file:
-        header = file.metadata() or {}
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-    if header.get("format") != "infonet-1":
-        raise WeightsError(f"{path}: format {header.get('format')!r} is not infonet-1")
-    model = InfoNet(InfoNetConfig(**json.loads(header["config"])))
-    model.load_state_dict(tensors, strict=True)
+    model, _ = read_model(path, FORMAT, lambda config: InfoNet(InfoNetConfig(**config)), "tasks/pretrain_infonet.py")
     return model.eval().requires_grad_(False)

@@ -142,8 +142,8 @@ class KeyStateFinder:
             estimator.eval()
         self.alignment = Alignment(trajectories.states)
         self.motions = self._motions()
-        steps = self._steps(self.alignment.positions, trajectories.step_of_tick)
-        shares = steps / (trajectories.lengths[:, None] - 1)
+        self._shown_at = _steps(self.alignment.positions, trajectories.step_of_tick)  # (N, T), step at every tick of the clock
+        shares = self._shown_at / (trajectories.lengths[:, None] - 1)
         # Stage k holds the ticks from cut k - 1 up to cut k, which is the first of the next.
         self.phase = np.append(shares.mean(0), 1.0)
         """``(T + 1,)``: mean time of every tick, as a share of the trajectory."""
@@ -200,12 +200,12 @@ class KeyStateFinder:
 
     def key_states(self) -> KeyStates:
         """The key states of the trajectories that the finder was fitted on."""
-        return self._locate(self.alignment.positions, self.trajectories.step_of_tick)
+        return self._locate(self._shown_at)
 
     def locate(self, trajectories: Sequence[Array]) -> KeyStates:
         """The same key states in other trajectories of the task, by aligning them to the clock."""
         states, step_of_tick = self.trajectories.resample(trajectories)
-        return self._locate(self.alignment.align(states), step_of_tick)
+        return self._locate(_steps(self.alignment.align(states), step_of_tick))
 
     def profile(
         self, mi_loss: InfoAtlasLoss, *, every: int = 1, ticks: Sequence[int] | None = None, most: int = 300
@@ -219,7 +219,7 @@ class KeyStateFinder:
             Steps of the original trajectories ``(N', p)`` and pointwise MI ``(N', p)`` in nats for up to ``most``
             trajectories; the MI profile is its mean over the first axis.
         """
-        steps = np.rint(self._steps(self.alignment.positions, self.trajectories.step_of_tick)).astype(np.int64)
+        steps = np.rint(self._shown_at).astype(np.int64)
         at_ticks = np.arange(self.config.delta, self.ticks, every) if ticks is None else np.asarray(ticks)
         mi_loss.eval()
         mi_loss.reseed(self.config.seed)
@@ -233,9 +233,8 @@ class KeyStateFinder:
 
     def clock(self, steps: NDArray) -> Array:
         """Steps ``(N,)`` of the demonstrations to what the common clock shows then, ``(N,)``, as a share of the trajectory."""
-        ours = self._steps(self.alignment.positions, self.trajectories.step_of_tick)
         ramp = np.linspace(0, 1e-3, self.ticks)
-        ticks = [np.interp(step, row + ramp, np.arange(self.ticks)) for step, row in zip(steps, ours, strict=True)]
+        ticks = [np.interp(step, row + ramp, np.arange(self.ticks)) for step, row in zip(steps, self._shown_at, strict=True)]
         return np.interp(ticks, np.arange(self.ticks), self.phase[:-1])
 
     # --- placing ------------------------------------------------------------------------------------------------------
@@ -373,15 +372,9 @@ class KeyStateFinder:
         rows = [interpolate(s, np.array([p]))[0] for s, p in zip(self.trajectories.states, positions)]
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
-    @staticmethod
-    def _steps(positions: Array, step_of_tick: Array) -> Array:
-        grid = np.arange(positions.shape[1])
-        return np.stack([np.interp(position, grid, steps) for position, steps in zip(positions, step_of_tick, strict=True)])
-
-    def _locate(self, positions: Array, step_of_tick: Array) -> KeyStates:
+    def _locate(self, steps: Array) -> KeyStates:
         if not self.cuts:
             raise RuntimeError("no key states yet: run fit() first")
-        steps = self._steps(positions, step_of_tick)
         # A stage ends half a tick before the first tick of the next; the last one where the final state is reached.
         ends = [self._summit(k) - 0.5 for k in self._inner()] + [self.ticks - 1.0]
         found = np.stack([np.interp(ends, np.arange(self.ticks), row) for row in steps])
@@ -446,6 +439,12 @@ class KeyStateFinder:
             "trajectories": len(self.trajectories),
             "states_sha256": digest[:16],
         }
+
+
+def _steps(positions: Array, step_of_tick: Array) -> Array:
+    """Steps ``(N, T)`` of the original trajectories at positions ``(N, T)`` that are given in ticks of them."""
+    grid = np.arange(positions.shape[1])
+    return np.stack([np.interp(position, grid, steps) for position, steps in zip(positions, step_of_tick, strict=True)])
 
 
 def _smooth(ticks: NDArray[np.int64], seen: list[Measurement]) -> Array:

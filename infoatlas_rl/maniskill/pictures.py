@@ -207,8 +207,9 @@ class DrawnFrames:
         axis = self._figure.add_subplot(projection="3d", position=(0, 0, 1, 1))
         for name, values in demo.env_states["articulations"].items():
             if name.startswith("panda") and values.shape[-1] == 31:
-                axis.plot(*_arm(values[step : step + 1]).T, "-o", color="0.35", lw=2.5, ms=3)
-                for finger in _fingers(values[step : step + 1]):
+                links = _links(values[step : step + 1])
+                axis.plot(*_arm(links).T, "-o", color="0.35", lw=2.5, ms=3)
+                for finger in _fingers(links):
                     axis.plot(*finger.T, "-", color="0.1", lw=3)
         colour = iter(("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00"))
         for name, values in demo.env_states["actors"].items():
@@ -228,13 +229,11 @@ class DrawnFrames:
         _pyplot().close(self._figure)
 
 
-def _arm(robot: Array) -> Array:
-    links = _links(robot)
+def _arm(links: dict[str, Array]) -> Array:
     return np.stack([links[name][0, :3, 3] for name in ("base", "link3", "link4", "link5", "link7", "hand")])
 
 
-def _fingers(robot: Array) -> list[Array]:
-    links = _links(robot)
+def _fingers(links: dict[str, Array]) -> list[Array]:
     hand = links["hand"][0]
     tips = []
     for name in ("left_finger", "right_finger"):

@@ -14,7 +14,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem aut
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; margin: 0.6rem 0; } td, th { padding: 0.2rem 0.7rem; text-align: right; }
 th { border-bottom: 1px solid #999; } td:first-child, th:first-child { text-align: left; }
-img { max-width: 100%; } .note { color: #666; font-size: 0.9rem; } code { background: #f2f2f2; padding: 0 0.2rem; }
+img { max-width: 100%; } .note { color: #666; font-size: 0.9rem; }
 """
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
