@@ -1,0 +1,182 @@
+"""Key states for reinforcement learning: conditioning and shaping as a gymnasium wrapper, and residual actions.
+
+``KeyStateConditioning`` appends to every observation where the next key state is, and pays for approaching it by
+potential-based shaping (Ng, Harada & Russell 1999), which leaves the optimal policy as it is:
+
+    F(s, s') = gamma Phi(s') - Phi(s),    Phi = -(key states to come + tanh(distance to the next one / 0.2 m))
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
+from policies.policy import KeyStatePolicy, PolicyState
+
+Array = NDArray[np.float32]
+
+CONDITION_SIZE = 8
+"""Offsets of gripper (3) and object (3) to the next key state, of the gripper's width (1), share of key states passed (1)."""
+ARRIVED = 0.02
+"""A key state is passed when gripper and object are this near to it, in m."""
+WIDTH_ARRIVED = 0.01
+"""And the width of the gripper, in m."""
+SHAPING_DISTANCE = 0.2
+
+
+class KeyStateSource(Protocol):
+    """Says where the key states of an episode are."""
+
+    def reset(self) -> None:
+        """A new episode begins."""
+
+    def key_states(self, observation: Array) -> Array:
+        """``(k, 7)``: gripper position, object position, width of every key state, as far as is known now."""
+
+
+class PredictedKeyStates:
+    """What the key-state tokens of a trained policy predict from the first observation of an episode."""
+
+    def __init__(self, policy: KeyStatePolicy) -> None:
+        self.policy = policy
+        self._keys: Array | None = None
+
+    def reset(self) -> None:
+        self._keys = None
+
+    def key_states(self, observation: Array) -> Array:
+        if self._keys is None:
+            _, state = self.policy.predict(observation)
+            self._keys = state.keys[0, :, :7]
+        return self._keys
+
+
+class NearestDemonstration:
+    """The key states of the demonstration whose scene began most like this one.
+
+    Args:
+        path: ``keystates.npz`` of ``tasks/discover_keystates.py``.
+        first_states: ``(n, 100)``, first states of the same demonstrations.
+    """
+
+    def __init__(self, path: Path | str, first_states: NDArray[np.float64]) -> None:
+        with np.load(path) as file:
+            self.states = file["states"].astype(np.float32)
+        if self.states.shape[0] != len(first_states) or self.states.shape[-1] != STATE_DIM:
+            raise ValueError(
+                f"{path} holds key states {self.states.shape}, the demonstrations are {len(first_states)} of {STATE_DIM}-D states"
+            )
+        self._where = np.r_[STATE_INDEX["object_position"], STATE_INDEX["target_position"]]
+        self._scenes = np.asarray(first_states, np.float32)[:, self._where]
+        self._keys: Array | None = None
+
+    def reset(self) -> None:
+        self._keys = None
+
+    def key_states(self, observation: Array) -> Array:
+        if self._keys is None:
+            nearest = np.linalg.norm(self._scenes - observation[self._where], axis=1).argmin()
+            self._keys = _describe(self.states[nearest])
+        return self._keys
+
+
+def _describe(states: Array) -> Array:
+    """Gripper position, object position and width ``(..., 7)`` of 100-D states."""
+    names = ("tcp_position", "object_position", "gripper_width")
+    return np.concatenate([states[..., STATE_INDEX[name]] for name in names], -1)
+
+
+class KeyStateConditioning(gymnasium.Wrapper):
+    """Append the next key state to the observations of a :class:`~policies.environment.StateEnv`, and shape the reward.
+
+    Key states are passed in order, one when the scene is near to it. ``(100,)`` observations become ``(108,)``.
+
+    Args:
+        env: observations are 100-D states.
+        source: :class:`PredictedKeyStates` or :class:`NearestDemonstration`.
+        shaping: weight of the shaping term; 0 for none.
+        gamma: discount of the learner.
+    """
+
+    def __init__(self, env: gymnasium.Env, source: KeyStateSource, *, shaping: float = 0.0, gamma: float = 0.99) -> None:
+        super().__init__(env)
+        if env.observation_space.shape != (STATE_DIM,):
+            raise ValueError(f"observations have to be {STATE_DIM}-D states, not {env.observation_space.shape}")
+        self.source, self.shaping, self.gamma = source, shaping, gamma
+        self.observation_space = spaces.Box(-np.inf, np.inf, (STATE_DIM + CONDITION_SIZE,), np.float32)
+        self.passed = 0
+        self._potential = 0.0
+
+    def reset(self, **kwargs: Any) -> tuple[Array, dict[str, Any]]:
+        observation, info = self.env.reset(**kwargs)
+        self.source.reset()
+        self.passed = 0
+        conditioned, self._potential = self._condition(observation)
+        return conditioned, info
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        conditioned, potential = self._condition(observation)
+        if terminated:
+            potential = 0.0
+        shaped = self.gamma * potential - self._potential
+        self._potential = potential
+        info = info | {"key_states_passed": self.passed, "shaping": shaped}
+        return conditioned, float(reward) + self.shaping * shaped, terminated, truncated, info
+
+    def _condition(self, observation: Array) -> tuple[Array, float]:
+        keys = self.source.key_states(observation)
+        here = _describe(observation)
+        while self.passed < len(keys):
+            offset = keys[self.passed] - here
+            distance = max(np.linalg.norm(offset[:3]), np.linalg.norm(offset[3:6]))
+            if distance > ARRIVED or abs(offset[6]) > WIDTH_ARRIVED:
+                break
+            self.passed += 1
+        offset = keys[min(self.passed, len(keys) - 1)] - here
+        to_come = len(keys) - self.passed
+        distance = np.linalg.norm(offset[:3]) + np.linalg.norm(offset[3:6])
+        potential = -(to_come - 1 + np.tanh(distance / SHAPING_DISTANCE)) if to_come else 0.0
+        condition = np.append(offset, self.passed / len(keys)).astype(np.float32)
+        return np.concatenate([observation, condition]), float(potential)
+
+
+class ResidualActions(gymnasium.Wrapper):
+    """Fine-tuning: actions are small corrections of what a cloned policy does, which observations then include.
+
+    ``(100 or 108,)`` observations grow by the 7 numbers of the cloned action. A learner that does nothing acts as the cloned
+    policy. After Silver et al. 2018, "Residual Policy Learning".
+
+    Args:
+        env: observations begin with the 100-D state.
+        policy: the cloned one.
+        scale: largest correction, as a share of the largest action.
+    """
+
+    def __init__(self, env: gymnasium.Env, policy: KeyStatePolicy, *, scale: float = 0.2) -> None:
+        super().__init__(env)
+        self.policy, self.scale = policy, scale
+        (size,) = env.observation_space.shape
+        self.observation_space = spaces.Box(-np.inf, np.inf, (size + env.action_space.shape[0],), np.float32)
+        self._state: PolicyState | None = None
+        self._base: Array = np.zeros(env.action_space.shape, np.float32)
+
+    def reset(self, **kwargs: Any) -> tuple[Array, dict[str, Any]]:
+        observation, info = self.env.reset(**kwargs)
+        self._state = None
+        return self._observe(observation), info
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        combined = np.clip(self._base + self.scale * np.asarray(action), -1, 1).astype(np.float32)
+        observation, reward, terminated, truncated, info = self.env.step(combined)
+        return self._observe(observation), reward, terminated, truncated, info
+
+    def _observe(self, observation: Array) -> Array:
+        self._base, self._state = self.policy.predict(observation[:STATE_DIM], self._state)
+        return np.concatenate([observation, self._base])

@@ -1,0 +1,50 @@
+"""Commands as poses, and as actions of ManiSkill's ``pd_ee_delta_pose`` controller.
+
+A policy commands *poses* of the gripper in the world. The action that leads to one is its difference from where the
+gripper is, so errors of the arm do not add up over a chunk of commands. Demonstrations of motion planning record joint
+targets; forward kinematics turns them into commanded poses.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from infoatlas_rl.maniskill.demos import Demonstration
+from infoatlas_rl.maniskill.panda import forward_kinematics
+from infoatlas_rl.maniskill.states import pose_matrix
+from policies.scene import Pose
+
+CONTROL_MODE = "pd_ee_delta_pose"
+REACH = 0.1
+"""An action of 1 moves by 0.1 m, and turns by -0.1 rad: ManiSkill multiplies rotations by their lower limit."""
+
+
+def commanded_poses(demo: Demonstration) -> Pose:
+    """The gripper poses ``(t,)`` that the joint targets of a ``pd_joint_pos`` demonstration stand for."""
+    (robot,) = (values for name, values in demo.env_states["articulations"].items() if name.startswith("panda"))
+    joints = np.concatenate([demo.actions[:, :7], np.zeros((len(demo.actions), 2))], axis=1).astype(np.float64)
+    root = np.repeat(pose_matrix(robot[:1, :7].astype(np.float64)), len(joints), axis=0)
+    frames = torch.tensor(forward_kinematics(joints, root)["tcp"], dtype=torch.float32)
+    return Pose(frames[:, :3, 3].contiguous(), frames[:, :3, :3].contiguous())
+
+
+def to_action(command: Pose, gripper: Tensor, tcp: Pose) -> Tensor:
+    """The actions ``(..., 7)`` that lead from ``tcp`` towards ``command``; gripper 1 opens, -1 closes."""
+    move = ((command.position - tcp.position) / REACH).clamp(-1, 1)
+    turn = _euler_xyz(command.rotation @ tcp.rotation.mT) / REACH
+    turn = turn / turn.norm(dim=-1, keepdim=True).clamp_min(1)
+    return torch.cat([move, -turn, gripper], -1)
+
+
+def _euler_xyz(rotation: Tensor) -> Tensor:
+    """Angles of R = Rx Ry Rz, ``(..., 3)``."""
+    return torch.stack(
+        [
+            torch.atan2(-rotation[..., 1, 2], rotation[..., 2, 2]),
+            torch.asin(rotation[..., 0, 2].clamp(-1, 1)),
+            torch.atan2(-rotation[..., 0, 1], rotation[..., 0, 0]),
+        ],
+        -1,
+    )

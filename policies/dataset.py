@@ -1,0 +1,138 @@
+"""Demonstrations as training samples: a window of recent states, the chunk of commands that followed, the key states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infoatlas_rl.maniskill.demos import DemonstrationSet
+from infoatlas_rl.maniskill.events import grasped
+from policies.control import commanded_poses
+from policies.scene import Pose, Scene, rotation_matrix
+
+KEY_SIZE = 11
+"""A key state relative to now: gripper (translation, rotation vector), object (translation), width, whether it is past."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """b samples."""
+
+    scenes: Scene
+    """``(b, h)``, the last h steps."""
+    gripper: Tensor
+    """``(b, h, 1)``, the command before each of them: 1 open, -1 closed."""
+    commands: Tensor
+    """``(b, c, 6)``, offsets of the commanded poses from the gripper now."""
+    closing: Tensor
+    """``(b, c)``, 1 where the gripper is commanded to close."""
+    keys: Tensor
+    """``(b, k, 11)``, see :data:`KEY_SIZE`."""
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """How far training samples are displaced; sizes are drawn log-uniformly between a hundredth of these and these."""
+
+    move: float = 0.02
+    """m"""
+    turn: float = 0.1
+    """rad"""
+    slip: float = 0.004
+    """m, of a held object in the hand"""
+    slip_turn: float = 0.03
+    """rad, of a held object in the hand"""
+    share: float = 0.7
+    """of samples that are displaced"""
+
+
+class Windows:
+    """All windows of a set of demonstrations, drawn in batches.
+
+    Args:
+        demos: recorded with ``pd_joint_pos``.
+        key_steps: ``(n, k)``, steps of the key states of every demonstration.
+        context: recent steps in a window.
+        chunk: commands in a sample.
+    """
+
+    def __init__(self, demos: DemonstrationSet, key_steps: NDArray[np.int64], context: int, chunk: int) -> None:
+        if demos.control_mode != "pd_joint_pos":
+            raise ValueError(
+                f"{demos.path} was recorded with control mode {demos.control_mode!r}; policies learn the poses that joint "
+                f"targets stand for, so it has to be 'pd_joint_pos': python tasks/collect_demos.py env={demos.task.name}"
+            )
+        states, positions, rotations, gripper, held = [], [], [], [], []
+        for demo in demos:
+            commands = commanded_poses(demo)
+            states.append(torch.tensor(demo.states[:-1], dtype=torch.float32))
+            positions.append(commands.position)
+            rotations.append(commands.rotation)
+            gripper.append(torch.tensor(demo.actions[:, -1], dtype=torch.float32))
+            held.append(torch.tensor(grasped(demo.states, demos.task)[:-1]) & (gripper[-1] < 0))
+        lengths = torch.tensor([len(s) for s in states])
+        self.first = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+        self.last = self.first + torch.repeat_interleave(lengths, lengths) - 1
+        self.scenes = Scene.from_states(torch.cat(states))
+        self.commands = Pose(torch.cat(positions), torch.cat(rotations))
+        self.gripper = torch.cat(gripper)
+        self.held = torch.cat(held)
+        steps = torch.as_tensor(np.ascontiguousarray(key_steps))
+        # The state after the last action is not among the inputs; its key state is that of the step before.
+        local = torch.minimum(steps, (lengths - 1).unsqueeze(1)) + (lengths.cumsum(0) - lengths).unsqueeze(1)
+        self.keys = local.repeat_interleave(lengths, 0)
+        self.context, self.chunk = context, chunk
+
+    def __len__(self) -> int:
+        return len(self.gripper)
+
+    def sample(self, size: int, generator: torch.Generator, displacement: Displacement | None) -> Batch:
+        now = torch.randint(len(self), (size,), generator=generator)
+        return self.batch(now, generator, displacement)
+
+    def batch(self, now: Tensor, generator: torch.Generator, displacement: Displacement | None = None) -> Batch:
+        """The samples at the given steps ``(b,)``, displaced if asked for."""
+        first, last = self.first[now, None], self.last[now, None]
+        past = torch.maximum(now[:, None] + torch.arange(1 - self.context, 1), first)
+        ahead = torch.minimum(now[:, None] + torch.arange(self.chunk), last)
+        before = past - 1
+        gripper = torch.where(before >= first, self.gripper[before], torch.ones(()))
+        scenes, commands = self.scenes[past], self.commands[ahead]
+        keys = self.scenes[self.keys[now]]
+        if displacement is not None:
+            scenes, commands = self._displace(scenes, commands, self.held[now], generator, displacement)
+        tcp, moved = scenes.tcp[:, -1:], scenes.object.position[:, -1:]
+        key = torch.cat(
+            [
+                keys.tcp.offset_from(tcp),
+                keys.object.position - moved,
+                keys.width,
+                (self.keys[now] < now[:, None]).float().unsqueeze(-1),
+            ],
+            -1,
+        )
+        return Batch(scenes, gripper.unsqueeze(-1), commands.offset_from(tcp), (self.gripper[ahead] < 0).float(), key)
+
+    def _displace(
+        self, scenes: Scene, commands: Pose, held: Tensor, generator: torch.Generator, by: Displacement
+    ) -> tuple[Scene, Pose]:
+        size = len(held)
+
+        def draw(largest: float) -> Tensor:
+            scale = largest * 10 ** (-2 * torch.rand(size, 1, 1, generator=generator))
+            return scale * torch.randn(size, 1, 3, generator=generator)
+
+        chosen = (torch.rand(size, 1, 1, generator=generator) < by.share).float()
+        held = held.view(-1, 1, 1)
+        offset = torch.cat([draw(by.move), draw(by.turn)], -1) * chosen
+        slip_offset = torch.cat([draw(by.slip), draw(by.slip_turn)], -1) * chosen * held
+        scenes = scenes.displaced(offset, held)
+        slip = Pose(slip_offset[..., :3], rotation_matrix(slip_offset[..., 3:]))
+        # The object slips about its own centre, and the commands bring the object to where it would have come.
+        grip = Pose((scenes.tcp.inverse() @ scenes.object).position[:, -1:], torch.eye(3).expand(size, 1, 3, 3))
+        slip = grip @ slip @ grip.inverse()
+        return replace(scenes.slipped(slip)), commands @ slip.inverse()

@@ -1,0 +1,237 @@
+"""The policy: normaliser, network, and how its chunks of commands are carried out.
+
+``policy.predict(obs, state, episode_start, deterministic)`` has the signature of stable-baselines3, so SB3's
+``evaluate_policy`` and ``EvalCallback`` run it: observations are the 100-D states of ``PoseTaskEnv``, actions those of
+``pd_ee_delta_pose``, and ``state`` carries the recent steps and the rest of the chunk from call to call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM
+from infoatlas_rl.maniskill.tasks import Task, get_task
+from infoatlas_rl.weights import WeightsError, read_model, write_model
+from policies.control import CONTROL_MODE, to_action
+from policies.dataset import KEY_SIZE, Batch
+from policies.network import KeyStateTransformer
+from policies.scene import SYMMETRIES, Frames, Pose, Scene, features, frames
+
+FORMAT = "infoatlas-policy-1"
+"""Changes whenever an older file would be read but act differently."""
+
+STATE_LAYOUT = f"{STATE_DIM}-D {hashlib.sha256(repr([part[:2] for part in LAYOUT]).encode()).hexdigest()[:8]}"
+"""Names the layout of the states that a policy reads."""
+
+POSE_SIZE = 16
+"""A pose as the network writes it: offset in the world (6), and for object and target their shares of position and rotation (2)
+and an offset in their frame (3)."""
+COMMAND_SIZE = POSE_SIZE + 1
+"""And the logit of closing."""
+KEY_OUTPUTS = POSE_SIZE + 5
+"""And the translation of the object, the width of the gripper, the logit of being past."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Shape of a policy, and what it was made for."""
+
+    task: str
+    key_states: int
+    control_mode: str = CONTROL_MODE
+    state_layout: str = STATE_LAYOUT
+    context: int = 4
+    """Recent steps that are seen."""
+    chunk: int = 16
+    """Commands that are decoded at once."""
+    execute: int = 8
+    """Commands of a chunk that are carried out before the next one is decoded."""
+    width: int = 128
+    depth: int = 3
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        for name, here in (("control_mode", CONTROL_MODE), ("state_layout", STATE_LAYOUT)):
+            if getattr(self, name) != here:
+                raise ValueError(f"the policy has {name} {getattr(self, name)!r}, this version of the code {here!r}")
+        if self.key_states < 1 or not 1 <= self.execute <= self.chunk or self.context < 1:
+            raise ValueError(
+                f"key_states={self.key_states}, context={self.context}, chunk={self.chunk}, execute={self.execute}: all have to "
+                "be at least 1, and no more can be executed than a chunk holds"
+            )
+
+
+class PolicyState(NamedTuple):
+    """What :meth:`KeyStatePolicy.predict` hands from call to call; n environments."""
+
+    observations: NDArray[np.float32]
+    """``(n, context, 100)``"""
+    gripper: NDArray[np.float32]
+    """``(n, context)``, the command before each of them."""
+    commands: NDArray[np.float32]
+    """``(n, chunk, 13)``: position, rotation matrix, gripper."""
+    cursor: NDArray[np.int64]
+    """``(n,)``, commands of the chunk that were carried out."""
+    keys: NDArray[np.float32]
+    """``(n, k, 8)``: gripper position, object position, width, probability that it is past."""
+
+
+class KeyStatePolicy(nn.Module):
+    """A policy for one task. Build it with a :class:`PolicyConfig`, or read it with :meth:`load`."""
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.task: Task = get_task(config.task)
+        self.symmetry = SYMMETRIES[self.task.name]
+        blank = torch.zeros(1, STATE_DIM)
+        blank[:, [21, 55, 68]] = 1
+        inputs = features(Scene.from_states(blank), self.symmetry).shape[-1] + 1
+        self.network = KeyStateTransformer(
+            inputs,
+            context=config.context,
+            key_states=config.key_states,
+            key_size=KEY_OUTPUTS,
+            chunk=config.chunk,
+            command_size=COMMAND_SIZE,
+            width=config.width,
+            depth=config.depth,
+            heads=config.heads,
+        )
+        self.register_buffer("input_mean", torch.zeros(inputs))
+        self.register_buffer("input_scale", torch.ones(inputs))
+        self.register_buffer("command_scale", torch.ones(config.chunk, 6))
+        self.register_buffer("key_scale", torch.ones(KEY_SIZE))
+
+    def forward(self, scenes: Scene, gripper: Tensor) -> tuple[Tensor, Tensor]:
+        """Commands ``(b, chunk, 7)`` and key states ``(b, k, 11)`` from the last steps ``(b, context)``; see :meth:`decode`."""
+        return self.decode(scenes, *self.network(self.inputs(scenes, gripper)))
+
+    def decode(self, scenes: Scene, commands: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """What the network wrote, as poses.
+
+        A pose is an offset from the gripper now, and written as a sum: shares of the way to the object and to the target, and
+        offsets in the frames of world, object and target. Near a target its share is 1, and the correction is exact.
+
+        Returns:
+            Commands ``(b, chunk, 7)``: translation (m), rotation vector (rad), logit of closing. Key states ``(b, k, 11)``: see
+            ``dataset.KEY_SIZE``; the last one is a logit.
+        """
+        near = frames(scenes[:, -1:], self.symmetry)
+        pose = _pose(commands, near, self.command_scale)
+        key_pose = _pose(keys, near, self.key_scale[:6])
+        rest = keys[..., POSE_SIZE:-1] * self.key_scale[6:10]
+        return torch.cat([pose, commands[..., -1:]], -1), torch.cat([key_pose, rest, keys[..., -1:]], -1)
+
+    def inputs(self, scenes: Scene, gripper: Tensor) -> Tensor:
+        """Normalised features ``(b, context, f)`` of recent steps."""
+        steps = torch.cat([features(scenes, self.symmetry), gripper], -1)
+        return ((steps - self.input_mean) / self.input_scale).clamp(-5, 5)
+
+    def save(self, path: Path, record: dict[str, Any]) -> None:
+        """Write the policy with a record of how it was made."""
+        write_model(path, self, FORMAT, record)
+
+    @classmethod
+    def load(cls, path: Path | str, task: str | None = None) -> KeyStatePolicy:
+        """Read a policy, in evaluation mode, for acting in ``task`` if that is given.
+
+        Raises:
+            WeightsError: no such file, or a policy for another task, control mode, state layout or version of the code;
+                the message names both sides and the command that trains one that fits.
+        """
+        return cls.load_with_record(path, task)[0]
+
+    @classmethod
+    def load_with_record(cls, path: Path | str, task: str | None = None) -> tuple[KeyStatePolicy, dict[str, Any]]:
+        """As :meth:`load`, with the record of how the policy was made."""
+        script = f"tasks/train_policy.py env={task or 'TASK'}"
+        policy, record = read_model(Path(path), FORMAT, lambda config: cls(PolicyConfig(**config)), script)
+        if task is not None and policy.config.task != task:
+            raise WeightsError(f"{path} is a policy for {policy.config.task}, not for {task}; train one with {script}")
+        return policy.eval().requires_grad_(False), record
+
+    @torch.no_grad()
+    def fit_normaliser(self, batch: Batch) -> None:
+        """Take the scales of inputs and outputs from a large batch."""
+        steps = torch.cat([features(batch.scenes, self.symmetry), batch.gripper], -1).flatten(0, 1)
+        self.input_mean.copy_(steps.mean(0))
+        self.input_scale.copy_(steps.std(0).clamp_min(1e-2))
+
+        # One scale for the three components of a vector: directions keep their meaning.
+        def scale(x: Tensor) -> Tensor:
+            rms = x.unflatten(-1, (-1, 3)).square().mean((0, -1)).sqrt()
+            return rms.clamp_min(1e-3).repeat_interleave(3, -1)
+
+        self.command_scale.copy_(scale(batch.commands))
+        self.key_scale[:9].copy_(scale(batch.keys[..., :9].flatten(0, 1)))
+        self.key_scale[9] = 0.04
+
+    # --- acting ------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict(
+        self,
+        observation: NDArray[np.float32],
+        state: PolicyState | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], PolicyState]:
+        single = observation.ndim == 1
+        obs = np.atleast_2d(observation).astype(np.float32)
+        if obs.shape[-1] != STATE_DIM:
+            raise ValueError(
+                f"observations of size {obs.shape[-1]} for a policy of {STATE_DIM}-D states; make the environment with "
+                "policies.environment.StateEnv"
+            )
+        n, c = len(obs), self.config
+        fresh = np.zeros(n, bool) if episode_start is None else np.asarray(episode_start, bool)
+        if state is None:
+            fresh = np.ones(n, bool)
+            state = PolicyState(
+                np.zeros((n, c.context, STATE_DIM), np.float32),
+                np.ones((n, c.context), np.float32),
+                np.zeros((n, c.chunk, 13), np.float32),
+                np.full(n, c.execute),
+                np.zeros((n, c.key_states, 8), np.float32),
+            )
+        history = np.concatenate([state.observations[:, 1:], obs[:, None]], 1)
+        last = np.take_along_axis(state.commands[..., 12], np.maximum(state.cursor - 1, 0)[:, None], 1)
+        gripper = np.concatenate([state.gripper[:, 1:], last], 1)
+        commands, keys, cursor = state.commands.copy(), state.keys.copy(), state.cursor.copy()
+        history[fresh], gripper[fresh], cursor[fresh] = obs[fresh, None], 1.0, c.execute
+        due = cursor >= c.execute
+        if due.any():
+            commands[due], keys[due] = self._decide(torch.tensor(history[due]), torch.tensor(gripper[due]))
+            cursor[due] = 0
+        now = torch.tensor(commands[np.arange(n), cursor])
+        command = Pose(now[:, :3], now[:, 3:12].unflatten(-1, (3, 3)))
+        action = to_action(command, now[:, 12:], Scene.from_states(torch.tensor(obs)).tcp).numpy()
+        return (action[0] if single else action), PolicyState(history, gripper, commands, cursor + 1, keys)
+
+    def _decide(self, observations: Tensor, gripper: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        scenes = Scene.from_states(observations)
+        commands, keys = self(scenes, gripper.unsqueeze(-1))
+        tcp = scenes.tcp[:, -1:]
+        pose = tcp.offset_by(commands[..., :6])
+        grip = 1 - 2 * (commands[..., 6:] > 0).float()
+        object_position = scenes.object.position[:, -1:] + keys[..., 6:9]
+        world = [tcp.position + keys[..., :3], object_position, keys[..., 9:10], keys[..., 10:].sigmoid()]
+        return torch.cat([pose.position, pose.rotation.flatten(-2), grip], -1).numpy(), torch.cat(world, -1).numpy()
+
+
+def _pose(written: Tensor, near: Frames, scale: Tensor) -> Tensor:
+    """Offsets ``(b, m, 6)`` from the gripper, from what the network wrote ``(b, m, 16 or more)`` in units of ``scale``."""
+    world, shares, local = written[..., :6], written[..., 6:10].unflatten(-1, (2, 2)), written[..., 10:16].unflatten(-1, (2, 3))
+    position = (shares[..., :1] * near.offsets[..., :3]).sum(-2)
+    rotation = (shares[..., 1:] * near.offsets[..., 3:]).sum(-2)
+    turned = (near.rotations @ local.unsqueeze(-1)).squeeze(-1).sum(-2)
+    return torch.cat([position + (world[..., :3] + turned) * scale[..., :3], rotation + world[..., 3:] * scale[..., 3:]], -1)

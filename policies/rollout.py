@@ -1,0 +1,211 @@
+"""Rollouts: one function that runs a policy through a scene, and one that runs it through many in parallel processes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infoatlas_rl.maniskill.events import detect_events
+
+RESTARTS = 2
+"""How often worker processes that died are replaced before a run gives up."""
+
+
+class Policy(Protocol):
+    """Anything with the ``predict`` of stable-baselines3."""
+
+    def predict(self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What came of one scene."""
+
+    seed: int
+    success: bool
+    """At any step."""
+    success_at_end: bool
+    """At the last step."""
+    steps: int
+    """Until success, else the horizon."""
+    events: dict[str, int | None]
+    """First step of every intermediate event of the task."""
+
+
+@dataclass
+class Trace:
+    """The course of an episode, for pictures and analysis."""
+
+    states: list[NDArray[np.float32]] = field(default_factory=list)
+    keys: list[NDArray[np.float32]] = field(default_factory=list)
+    """The key states that the policy predicted, see ``PolicyState.keys``."""
+
+
+def rollout(policy: Policy, env: Any, seed: int, *, trace: Trace | None = None) -> Episode:
+    """Run ``policy`` through the scene ``seed`` of a :class:`~policies.environment.StateEnv` until the episode ends."""
+    observation, _ = env.reset(seed=seed)
+    trace = trace or Trace()
+    state, solved, ended, info = None, None, False, {"success": False}
+    start = np.ones(1, dtype=bool)
+    while not ended:
+        trace.states.append(observation)
+        action, state = policy.predict(observation, state=state, episode_start=start, deterministic=True)
+        if hasattr(state, "keys"):
+            trace.keys.append(state.keys[0])
+        observation, _, terminated, truncated, info = env.step(action)
+        start = np.zeros(1, dtype=bool)
+        if info["success"] and solved is None:
+            solved = len(trace.states)
+        ended = terminated or truncated
+    trace.states.append(observation)
+    events = detect_events(np.asarray(trace.states, dtype=np.float64), env.task)
+    return Episode(seed, solved is not None, info["success"], solved or len(trace.states) - 1, events)
+
+
+def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a success rate (Wilson 1927)."""
+    if trials == 0:
+        return 0.0, 1.0
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    half = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Success at any step as k of n with its interval, at the end, and the share of episodes that passed each event."""
+    n, k = len(episodes), sum(episode.success for episode in episodes)
+    low, high = wilson(k, n)
+    names = episodes[0].events if episodes else {}
+    return {
+        "k": k,
+        "n": n,
+        "rate": round(k / max(n, 1), 4),
+        "wilson95": [round(low, 4), round(high, 4)],
+        "k_at_end": sum(episode.success_at_end for episode in episodes),
+        "events": {name: sum(episode.events[name] is not None for episode in episodes) for name in names},
+        "mean_steps": round(float(np.mean([episode.steps for episode in episodes])), 1) if episodes else None,
+    }
+
+
+def evaluate(
+    policy: Path | str,
+    seeds: Iterable[int],
+    *,
+    stop_at_success: bool = False,
+    processes: int = 2,
+    record: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Episode]:
+    """Run the policy of a file through scenes, in processes of their own.
+
+    Args:
+        policy: file of a :class:`~policies.policy.KeyStatePolicy`.
+        seeds: of the scenes.
+        stop_at_success: do not wait for the horizon after a success; ``success_at_end`` then means nothing more.
+        record: every finished episode is noted in this file, and not run again by another call with the same file.
+        progress: called with (finished episodes, successes).
+
+    Returns:
+        The episodes in the order of ``seeds``; they do not depend on ``processes``.
+
+    Raises:
+        RuntimeError: worker processes died again and again; or what an episode raised, with its traceback.
+    """
+    from policies.policy import KeyStatePolicy
+
+    KeyStatePolicy.load(policy)  # an unfit file is refused here rather than in every worker
+    seeds = list(seeds)
+    done: dict[int, Episode] = {}
+    if record is not None and record.is_file():
+        done = {e.seed: e for e in map(_parse, record.read_text().splitlines()) if e is not None}
+    todo = [seed for seed in seeds if seed not in done]
+
+    def finish(episode: Episode) -> None:
+        done[episode.seed] = episode
+        if record is not None:
+            with open(record, "a") as file:
+                file.write(json.dumps(asdict(episode)) + "\n")
+        if progress is not None:
+            known = [done[seed] for seed in seeds if seed in done]
+            progress(len(known), sum(episode.success for episode in known))
+
+    scatter(_run_seed, todo, finish, processes=processes, initializer=_start_worker, initargs=(str(policy), stop_at_success))
+    return [done[seed] for seed in seeds]
+
+
+def scatter(
+    function: Callable[[int], Any],
+    items: Sequence[int],
+    finish: Callable[[Any], None],
+    *,
+    processes: int,
+    initializer: Callable[..., None] | None = None,
+    initargs: tuple[Any, ...] = (),
+) -> None:
+    """Call ``finish(function(item))`` for every item, ``function`` in processes of their own, in any order.
+
+    Processes that die are replaced, :data:`RESTARTS` times.
+
+    Raises:
+        RuntimeError: they died again; or what ``function`` raised, with its traceback.
+    """
+    left = set(items)
+
+    def call(pool: ProcessPoolExecutor) -> None:
+        futures = {pool.submit(function, item): item for item in items if item in left}
+        for future in as_completed(futures):
+            finish(future.result())
+            left.discard(futures[future])
+
+    for attempt in range(RESTARTS + 1):
+        pool = ProcessPoolExecutor(
+            max(1, min(processes, len(left))), mp_context=get_context("spawn"), initializer=initializer, initargs=initargs
+        )
+        try:
+            return call(pool)
+        except BrokenProcessPool as error:
+            if attempt == RESTARTS:
+                raise RuntimeError(
+                    f"worker processes died {attempt + 1} times without a traceback (killed, out of memory, or the simulator "
+                    f"crashed), {len(left)} of {len(items)} episodes are left; `python -m infoatlas_rl.doctor` checks the set-up"
+                ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _parse(line: str) -> Episode | None:
+    try:
+        return Episode(**json.loads(line))
+    except (ValueError, TypeError):  # the last line of a killed run
+        return None
+
+
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(policy: str, stop_at_success: bool) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    from policies.environment import StateEnv
+    from policies.policy import KeyStatePolicy
+
+    torch.set_num_threads(1)
+    _worker["policy"] = KeyStatePolicy.load(policy)
+    _worker["env"] = StateEnv(_worker["policy"].task, stop_at_success=stop_at_success)
+
+
+def _run_seed(seed: int) -> Episode:
+    return rollout(_worker["policy"], _worker["env"], seed)

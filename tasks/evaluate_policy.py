@@ -1,0 +1,133 @@
+"""Measure the success rate of a policy.
+
+    python tasks/evaluate_policy.py env=PickCube
+    python tasks/evaluate_policy.py env=StackCube policy=runs/policies/StackCube/infoatlas-0/policy.safetensors eval.split=seen
+
+The protocol is that of the CoTPC and MaxMI papers: seen scenes are those of the policy's own demonstrations, unseen ones have
+the seeds 2000 to 2099 (PegInsertion: to 2399); horizons are 150, 200 and 250 steps; an episode succeeds if the task is
+solved at any step. Success at the last step, intermediate events and Wilson intervals are reported, too. Finished episodes
+are noted, so that a killed run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from infoatlas_rl import __version__
+from infoatlas_rl.files import replace_file, sha256
+from infoatlas_rl.maniskill.tasks import Task, get_task
+from infoatlas_rl.weights import pretrained_folder
+from policies.policy import KeyStatePolicy
+from policies.rollout import evaluate, summary
+from tasks.common import describe_machine, hydra_main, print_table, progress_bar
+
+UNSEEN_SEED = 2000
+EPISODES = 100
+UNSEEN_EPISODES = {"PegInsertion": 400}
+
+
+def released_policy(task: Task) -> Path:
+    return pretrained_folder() / "policies" / f"{task.name}.safetensors"
+
+
+def scenes(cfg: DictConfig, task: Task, record: dict[str, Any]) -> list[int]:
+    """Seeds of the scenes that the options ask for."""
+    split, first, episodes = cfg.eval.split, cfg.eval.first_seed, cfg.eval.episodes
+    if split not in ("seen", "unseen"):
+        raise ValueError(f"eval.split={split} is unknown; choose seen or unseen")
+    if episodes is not None and episodes < 1:
+        raise ValueError(f"eval.episodes has to be at least 1, not {episodes}")
+    if split == "unseen" or first is not None:
+        count = episodes or (UNSEEN_EPISODES.get(task.name, EPISODES) if split == "unseen" else EPISODES)
+        start = UNSEEN_SEED if first is None else first
+        return list(range(start, start + count))
+    seen = record["demonstrations"]["seeds"]
+    if episodes is not None and episodes > len(seen):
+        raise ValueError(f"eval.episodes={episodes}, but the policy has seen {len(seen)} scenes")
+    return seen[: episodes or EPISODES]
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Evaluate, print and write; returns what is written."""
+    task = get_task(**cfg.env.task)
+    path = Path(cfg.policy) if cfg.policy else released_policy(task)
+    _, record = KeyStatePolicy.load_with_record(path, task.name)
+    seeds = scenes(cfg, task, record)
+    digest = sha256(path)
+    folder = Path(cfg.run)
+    folder.mkdir(parents=True, exist_ok=True)
+    notes = folder / f"{digest[:12]}{'-stopped' if cfg.eval.stop_at_success else ''}.jsonl"
+    if not cfg.resume:
+        notes.unlink(missing_ok=True)
+    began = time.perf_counter()
+    with progress_bar(f"{task.name}, {cfg.eval.split}", len(seeds)) as bar:
+        episodes = evaluate(
+            path,
+            seeds,
+            stop_at_success=cfg.eval.stop_at_success,
+            processes=cfg.eval.processes,
+            record=notes,
+            progress=lambda done, k: bar(done, f"{k} of {done} solved ({k / done:.0%})"),
+        )
+    content: dict[str, Any] = {
+        "format": "infoatlas-evaluation-1",
+        "task": task.name,
+        "env_id": task.env_id,
+        "horizon": task.horizon,
+        "backend": "physx_cpu",
+        "version": __version__,
+        "policy": {"path": str(path), "sha256": digest, "keystates": record.get("keystates"), "seed": _seed(record)},
+        "demonstrations": record["demonstrations"]["count"],
+        "split": cfg.eval.split,
+        **summary(episodes),
+        "seconds": round(time.perf_counter() - began, 1),
+        "machine": describe_machine(),
+        "command": "python " + " ".join(["tasks/evaluate_policy.py", *sys.argv[1:]]),
+        "episodes": [asdict(episode) for episode in episodes],
+    }
+    if cfg.eval.stop_at_success:
+        del content["k_at_end"]
+    out = Path(cfg.out) if cfg.out else folder / f"{cfg.eval.split}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(out) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
+    _print(content)
+    print(f"results: {out}")
+    return content
+
+
+def _seed(record: dict[str, Any]) -> int:
+    return record["config"]["training"]["seed"]
+
+
+def _print(content: dict[str, Any]) -> None:
+    low, high = content["wilson95"]
+    n = content["n"]
+    rows = [["success at any step", f"{content['k']} of {n}", f"{content['rate']:.1%}", f"{low:.1%} to {high:.1%}"]]
+    if "k_at_end" in content:
+        rows.append(["success at the end", f"{content['k_at_end']} of {n}", f"{content['k_at_end'] / n:.1%}", ""])
+    rows += [[name, f"{k} of {n}", f"{k / n:.1%}", ""] for name, k in content["events"].items()]
+    seeds = [episode["seed"] for episode in content["episodes"]]
+    print(
+        f"\n{content['task']}, {content['split']} scenes (seeds {min(seeds)} to {max(seeds)}), horizon {content['horizon']}, "
+        f"{content['demonstrations']} demonstrations"
+    )
+    print_table(["", "episodes", "rate", "95 % (Wilson)"], rows)
+
+
+@hydra_main("evaluate_policy")
+def main(cfg: DictConfig) -> None:
+    run(cfg)
+
+
+if __name__ == "__main__":
+    main()

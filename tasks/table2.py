@@ -1,0 +1,166 @@
+"""Success rates of policies that differ in their key states and in nothing else.
+
+    python tasks/table2.py env=PickCube
+
+Trains a policy for every arm and seed (``tasks/train_policy.py``), evaluates it on seen and unseen scenes
+(``tasks/evaluate_policy.py``), and writes ``{env: {arm: {"seen": {"k", "n"}, "unseen": {"k", "n"}, "seeds": [...]}}}`` to
+``docs/results/table2.json``, with the paired difference of InfoAtlas and no key states. Finished runs are kept and not
+repeated; an interrupted one goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from infoatlas_rl import __version__
+from infoatlas_rl.files import replace_file
+from infoatlas_rl.weights import weights_hash
+from policies.rollout import wilson
+from tasks.common import describe_machine, hydra_main, print_table, progress_bar
+
+SPLITS = ("seen", "unseen")
+BOOTSTRAPS = 10_000
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    arms = OmegaConf.to_container(cfg.seeds)
+    ranks = range(max(map(len, arms.values())))
+    jobs = [(arm, seeds[rank]) for rank in ranks for arm, seeds in arms.items() if rank < len(seeds)]
+    if not cfg.only_collect:
+        with ThreadPoolExecutor(cfg.jobs) as pool, progress_bar(f"policies for {cfg.env.name}", len(jobs)) as bar:
+            futures = {pool.submit(_train_and_evaluate, cfg, arm, seed): (arm, seed) for arm, seed in jobs}
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                bar(done, "{}, seed {}".format(*futures[future]))
+                _write(cfg, arms)
+    return _write(cfg, arms)
+
+
+def _train_and_evaluate(cfg: DictConfig, arm: str, seed: int) -> None:
+    folder = Path(cfg.run) / f"{arm}-{seed}"
+    policy = folder / "policy.safetensors"
+    env = f"env={cfg.env.name}"
+    if not policy.is_file():
+        options = [f"keystates={arm}", f"training.seed={seed}", f"out={folder}", "threads=1", "validation.processes=1"]
+        _command("train_policy", folder, env, *options, *cfg.train)
+    for split in SPLITS:
+        out = folder / f"{split}.json"
+        if not out.is_file():
+            options = [f"policy={policy}", f"eval.split={split}", f"out={out}", f"run={folder}/evaluation"]
+            options += ["eval.stop_at_success=true", "eval.processes=1"]
+            options += [f"eval.episodes={cfg.seen}"] if split == "seen" else []
+            _command("evaluate_policy", folder, env, *options)
+
+
+def _command(script: str, folder: Path, *options: str) -> None:
+    """Run another task as a process of its own; its output goes to a file, the end of which is shown if it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{script}.txt"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with open(log, "a") as file:
+        path = Path(__file__).with_name(f"{script}.py")
+        code = subprocess.run([sys.executable, str(path), *options], stdout=file, stderr=file, env=environment).returncode
+    if code != 0:
+        raise RuntimeError(
+            f"tasks/{script}.py {' '.join(options)} failed ({log}):\n" + "\n".join(log.read_text().splitlines()[-15:])
+        )
+
+
+def _write(cfg: DictConfig, arms: dict[str, list[int]]) -> dict[str, Any]:
+    found = {arm: _results(cfg, arm, seeds) for arm, seeds in arms.items()}
+    found = {arm: result for arm, result in found.items() if result is not None}
+    if not found:
+        raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
+    if "infoatlas" in found and "none" in found:
+        found["infoatlas"]["minus_none"] = _paired(cfg, found["infoatlas"]["seeds"], found["none"]["seeds"])
+    out = Path(cfg.out)
+    content = json.loads(out.read_text()) if out.is_file() else {}
+    content[cfg.env.name] = found
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(out) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
+    _print(cfg.env.name, found)
+    return found
+
+
+def _episodes(cfg: DictConfig, arm: str, seed: int, split: str) -> dict[int, bool] | None:
+    path = Path(cfg.run) / f"{arm}-{seed}" / f"{split}.json"
+    if not path.is_file():
+        return None
+    return {episode["seed"]: episode["success"] for episode in json.loads(path.read_text())["episodes"]}
+
+
+def _results(cfg: DictConfig, arm: str, seeds: list[int]) -> dict[str, Any] | None:
+    """Success of an arm over all training seeds that have been evaluated on both splits."""
+    done = [seed for seed in seeds if all(_episodes(cfg, arm, seed, split) is not None for split in SPLITS)]
+    if not done:
+        return None
+    result: dict[str, Any] = {}
+    for split in SPLITS:
+        outcomes = [_episodes(cfg, arm, seed, split) for seed in done]
+        by_seed = [sum(outcome.values()) for outcome in outcomes]
+        k, n = sum(by_seed), sum(len(outcome) for outcome in outcomes)
+        result[split] = {"k": k, "n": n, "wilson95": [round(bound, 4) for bound in wilson(k, n)], "k_by_seed": by_seed}
+    training = json.loads((Path(cfg.run) / f"{arm}-{done[0]}" / "training.json").read_text())
+    return result | {
+        "seeds": done,
+        "demonstrations": training["demonstrations"]["count"],
+        "training_steps": training["config"]["training"]["steps"],
+        "training_seconds": training["seconds"],
+        "steps_per_s": training["steps_per_s"],
+        "weights_sha256": weights_hash("base"),
+        "version": __version__,
+        "machine": describe_machine(1),
+        "command": f"python tasks/table2.py env={cfg.env.name}",
+    }
+
+
+def _paired(cfg: DictConfig, ours: list[int], others: list[int]) -> dict[str, Any]:
+    """Mean difference of success on the same scenes and training seeds; its interval by resampling scenes."""
+    seeds = [seed for seed in ours if seed in others]
+    generator = np.random.default_rng(0)
+    result: dict[str, Any] = {"seeds": seeds}
+    for split in SPLITS:
+        difference = []
+        for seed in seeds:
+            a, b = _episodes(cfg, "infoatlas", seed, split), _episodes(cfg, "none", seed, split)
+            difference.append([float(a[scene]) - float(b[scene]) for scene in a])
+        by_scene = np.array(difference).mean(0)
+        means = by_scene[generator.integers(len(by_scene), size=(BOOTSTRAPS, len(by_scene)))].mean(1)
+        low, high = np.quantile(means, [0.025, 0.975])
+        result[split] = {"difference": round(float(by_scene.mean()), 4), "interval95": [round(low, 4), round(high, 4)]}
+    return result
+
+
+def _print(env: str, found: dict[str, Any]) -> None:
+    rows = []
+    for arm, result in found.items():
+        cells = [f"{result[s]['k']} of {result[s]['n']} ({result[s]['k'] / result[s]['n']:.1%})" for s in SPLITS]
+        rows.append([arm, *cells, str(len(result["seeds"]))])
+    print(f"\n{env}: success at any step")
+    print_table(["key states", *SPLITS, "training seeds"], rows)
+    if "minus_none" in found.get("infoatlas", {}):
+        for split in SPLITS:
+            d = found["infoatlas"]["minus_none"][split]
+            low, high = d["interval95"]
+            print(f"InfoAtlas minus none, {split}: {d['difference']:+.1%} (95 %: {low:+.1%} to {high:+.1%})")
+
+
+@hydra_main("table2")
+def main(cfg: DictConfig) -> None:
+    run(cfg)
+
+
+if __name__ == "__main__":
+    main()
