@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from infoatlas_rl.maniskill.envs import make_env, read_geometry, read_state
 from infoatlas_rl.maniskill.states import STATE_DIM
-from infoatlas_rl.maniskill.tasks import TASKS, Task
+from infoatlas_rl.maniskill.tasks import TASKS, Geometry, Task
 from policies.control import CONTROL_MODE
 
 Array = NDArray[np.float32]
@@ -76,6 +76,16 @@ class StateEnv(gymnasium.Env[Array, Array]):
         terminated = success and self.stop_at_success
         truncated = self._step >= self.horizon and not terminated
         return self._observe(), float(reward), terminated, truncated, info
+
+    def snapshot(self) -> dict[str, dict[str, Array]]:
+        """The state of the simulator now, as demonstration files record it."""
+        state = self.env.unwrapped.get_state_dict()
+        return {kind: {name: v[0].cpu().numpy() for name, v in state[kind].items()} for kind in ("actors", "articulations")}
+
+    @property
+    def geometry(self) -> Geometry:
+        """The sizes of this scene."""
+        return self._geometry
 
     def render(self) -> Any:
         return self.env.render()[0].cpu().numpy()

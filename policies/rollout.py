@@ -47,6 +47,8 @@ class Trace:
     """The course of an episode, for pictures and analysis."""
 
     states: list[NDArray[np.float32]] = field(default_factory=list)
+    env_states: list[dict[str, dict[str, NDArray[np.float32]]]] = field(default_factory=list)
+    """Those of the simulator, to draw the scene; only of an environment that has ``snapshot``."""
     keys: list[NDArray[np.float32]] = field(default_factory=list)
     """The key states that the policy predicted, see ``PolicyState.keys``."""
 
@@ -54,11 +56,14 @@ class Trace:
 def rollout(policy: Policy, env: Any, seed: int, *, trace: Trace | None = None) -> Episode:
     """Run ``policy`` through the scene ``seed`` of a :class:`~policies.environment.StateEnv` until the episode ends."""
     observation, _ = env.reset(seed=seed)
+    snapshot = getattr(env, "snapshot", None) if trace is not None else None
     trace = trace or Trace()
     state, solved, ended, info = None, None, False, {"success": False}
     start = np.ones(1, dtype=bool)
     while not ended:
         trace.states.append(observation)
+        if snapshot is not None:
+            trace.env_states.append(snapshot())
         action, state = policy.predict(observation, state=state, episode_start=start, deterministic=True)
         if hasattr(state, "keys"):
             trace.keys.append(state.keys[0])

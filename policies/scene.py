@@ -15,6 +15,7 @@ Lengths in m, rotations as matrices or rotation vectors (rad), everything in the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -94,6 +95,19 @@ class Scene:
         return Scene(
             self.tcp[index], self.object[index], self.target[index], self.tip[index], self.sizes[index], self.width[index]
         )
+
+    @classmethod
+    def cat(cls, scenes: Sequence[Scene]) -> Scene:
+        """Batches one after the other."""
+        poses = {
+            name: Pose(
+                torch.cat([getattr(scene, name).position for scene in scenes]),
+                torch.cat([getattr(scene, name).rotation for scene in scenes]),
+            )
+            for name in ("tcp", "object", "target")
+        }
+        sizes = {name: torch.cat([getattr(scene, name) for scene in scenes]) for name in ("tip", "sizes", "width")}
+        return cls(**poses, **sizes)
 
     def displaced(self, offset: Tensor, held: Tensor) -> Scene:
         """The gripper moved by ``offset (..., 6)``, together with the object where ``held (..., 1)`` is true."""

@@ -20,12 +20,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
 from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file, sha256
 from infoatlas_rl.maniskill.tasks import Task, get_task
-from infoatlas_rl.weights import pretrained_folder
 from policies.policy import KeyStatePolicy
 from policies.rollout import evaluate, summary
 from tasks.common import describe_machine, hydra_main, print_table, progress_bar
@@ -36,7 +36,7 @@ UNSEEN_EPISODES = {"PegInsertion": 400}
 
 
 def released_policy(task: Task) -> Path:
-    return pretrained_folder() / "policies" / f"{task.name}.safetensors"
+    return ROOT / "pretrained" / "policies" / f"{task.name}.safetensors"
 
 
 def scenes(cfg: DictConfig, task: Task, record: dict[str, Any]) -> list[int]:

@@ -11,10 +11,8 @@ repeated; an interrupted one goes on.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,8 @@ from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.weights import weights_hash
 from policies.rollout import wilson
-from tasks.common import describe_machine, hydra_main, print_table, progress_bar
+from tasks.arms import outcomes, run_all, train_and_evaluate
+from tasks.common import describe_machine, hydra_main, print_table
 
 SPLITS = ("seen", "unseen")
 BOOTSTRAPS = 10_000
@@ -38,43 +37,15 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     ranks = range(max(map(len, arms.values())))
     jobs = [(arm, seeds[rank]) for rank in ranks for arm, seeds in arms.items() if rank < len(seeds)]
     if not cfg.only_collect:
-        with ThreadPoolExecutor(cfg.jobs) as pool, progress_bar(f"policies for {cfg.env.name}", len(jobs)) as bar:
-            futures = {pool.submit(_train_and_evaluate, cfg, arm, seed): (arm, seed) for arm, seed in jobs}
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                bar(done, "{}, seed {}".format(*futures[future]))
-                _write(cfg, arms)
+        splits = {"seen": cfg.seen, "unseen": None}
+
+        def job(arm: str, seed: int) -> None:
+            options = [f"keystates={arm}", f"training.seed={seed}", *cfg.train]
+            train_and_evaluate(_folder(cfg, arm, seed), cfg.env.name, splits, *options)
+
+        named = [(f"{arm}, seed {seed}", partial(job, arm, seed)) for arm, seed in jobs]
+        run_all(f"policies for {cfg.env.name}", named, cfg.jobs, lambda: _write(cfg, arms))
     return _write(cfg, arms)
-
-
-def _train_and_evaluate(cfg: DictConfig, arm: str, seed: int) -> None:
-    folder = Path(cfg.run) / f"{arm}-{seed}"
-    policy = folder / "policy.safetensors"
-    env = f"env={cfg.env.name}"
-    if not policy.is_file():
-        options = [f"keystates={arm}", f"training.seed={seed}", f"out={folder}", "threads=1", "validation.processes=1"]
-        _command("train_policy", folder, env, *options, *cfg.train)
-    for split in SPLITS:
-        out = folder / f"{split}.json"
-        if not out.is_file():
-            options = [f"policy={policy}", f"eval.split={split}", f"out={out}", f"run={folder}/evaluation"]
-            options += ["eval.stop_at_success=true", "eval.processes=1"]
-            options += [f"eval.episodes={cfg.seen}"] if split == "seen" else []
-            _command("evaluate_policy", folder, env, *options)
-
-
-def _command(script: str, folder: Path, *options: str) -> None:
-    """Run another task as a process of its own; its output goes to a file, the end of which is shown if it fails."""
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / f"{script}.txt"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with open(log, "a") as file:
-        path = Path(__file__).with_name(f"{script}.py")
-        code = subprocess.run([sys.executable, str(path), *options], stdout=file, stderr=file, env=environment).returncode
-    if code != 0:
-        raise RuntimeError(
-            f"tasks/{script}.py {' '.join(options)} failed ({log}):\n" + "\n".join(log.read_text().splitlines()[-15:])
-        )
 
 
 def _write(cfg: DictConfig, arms: dict[str, list[int]]) -> dict[str, Any]:
@@ -94,25 +65,22 @@ def _write(cfg: DictConfig, arms: dict[str, list[int]]) -> dict[str, Any]:
     return found
 
 
-def _episodes(cfg: DictConfig, arm: str, seed: int, split: str) -> dict[int, bool] | None:
-    path = Path(cfg.run) / f"{arm}-{seed}" / f"{split}.json"
-    if not path.is_file():
-        return None
-    return {episode["seed"]: episode["success"] for episode in json.loads(path.read_text())["episodes"]}
+def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
+    return Path(cfg.run) / f"{arm}-{seed}"
 
 
 def _results(cfg: DictConfig, arm: str, seeds: list[int]) -> dict[str, Any] | None:
     """Success of an arm over all training seeds that have been evaluated on both splits."""
-    done = [seed for seed in seeds if all(_episodes(cfg, arm, seed, split) is not None for split in SPLITS)]
+    done = [seed for seed in seeds if all(outcomes(_folder(cfg, arm, seed), split) is not None for split in SPLITS)]
     if not done:
         return None
     result: dict[str, Any] = {}
     for split in SPLITS:
-        outcomes = [_episodes(cfg, arm, seed, split) for seed in done]
-        by_seed = [sum(outcome.values()) for outcome in outcomes]
-        k, n = sum(by_seed), sum(len(outcome) for outcome in outcomes)
+        found = [outcomes(_folder(cfg, arm, seed), split) for seed in done]
+        by_seed = [sum(outcome.values()) for outcome in found]
+        k, n = sum(by_seed), sum(len(outcome) for outcome in found)
         result[split] = {"k": k, "n": n, "wilson95": [round(bound, 4) for bound in wilson(k, n)], "k_by_seed": by_seed}
-    training = json.loads((Path(cfg.run) / f"{arm}-{done[0]}" / "training.json").read_text())
+    training = json.loads((_folder(cfg, arm, done[0]) / "training.json").read_text())
     return result | {
         "seeds": done,
         "demonstrations": training["demonstrations"]["count"],
@@ -134,7 +102,7 @@ def _paired(cfg: DictConfig, ours: list[int], others: list[int]) -> dict[str, An
     for split in SPLITS:
         difference = []
         for seed in seeds:
-            a, b = _episodes(cfg, "infoatlas", seed, split), _episodes(cfg, "none", seed, split)
+            a, b = (outcomes(_folder(cfg, arm, seed), split) for arm in ("infoatlas", "none"))
             difference.append([float(a[scene]) - float(b[scene]) for scene in a])
         by_scene = np.array(difference).mean(0)
         means = by_scene[generator.integers(len(by_scene), size=(BOOTSTRAPS, len(by_scene)))].mean(1)

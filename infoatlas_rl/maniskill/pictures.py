@@ -133,15 +133,22 @@ def contact_sheet(path: Path, frames: Sequence[Sequence[Image]], titles: Sequenc
     _save(figure, path)
 
 
-def animation(path: Path, camera: Camera, demo: Demonstration, key_steps: NDArray[np.int64], every: int = 3) -> None:
-    """A GIF of a demonstration that pauses at its key states."""
+def animation(
+    path: Path,
+    camera: Camera,
+    demo: Demonstration,
+    key_steps: NDArray[np.int64],
+    every: int = 3,
+    marks: Sequence[Mark | None] | None = None,
+) -> None:
+    """A GIF of a demonstration that pauses at its key states; ``marks``, one per step, are drawn in."""
     from PIL import Image as Pillow
     from PIL import ImageDraw
 
     keys = {int(step): number for number, step in reversed(list(enumerate(key_steps)))}
     frames, durations = [], []
     for step in sorted({*range(0, len(demo), every), len(demo) - 1, *keys}):
-        picture = Pillow.fromarray(camera.frame(demo, step)).convert("RGB").resize((320, 320))
+        picture = Pillow.fromarray(camera.frame(demo, step, marks[step] if marks else None)).convert("RGB").resize((320, 320))
         draw = ImageDraw.Draw(picture)
         draw.text((6, 4), f"step {step}", fill="black" if step not in keys else COLOURS[keys[step] % len(COLOURS)])
         if step in keys:
@@ -153,13 +160,54 @@ def animation(path: Path, camera: Camera, demo: Demonstration, key_steps: NDArra
         frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
+def curves_with_intervals(
+    path: Path,
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float, float]]]],
+    x_label: str,
+    y_label: str,
+    *,
+    log_x: bool = False,
+) -> None:
+    """Rates with their intervals: a panel for every task, a curve of (x, rate, low, high) for every arm."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels) + 1, 3.6), squeeze=False, sharey=True)
+    for axis, (title, arms) in zip(axes[0], panels.items(), strict=True):
+        for (name, points), colour in zip(arms.items(), COLOURS, strict=False):
+            if points:
+                x, rate, low, high = np.array(sorted(points)).T
+                axis.plot(x, rate, "o-", color=colour, lw=1.8, ms=4, label=name)
+                axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+        axis.set(title=title, xlabel=x_label, ylim=(-0.02, 1.02))
+        if log_x:
+            axis.set_xscale("log")
+            ticks = sorted({point[0] for points in arms.values() for point in points})
+            axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel(y_label)
+    axes[0, -1].legend(frameon=False, loc="lower right")
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(figure, path)
+
+
 # --- frames -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point that is drawn into a frame: where the gripper is expected at the next key state, say."""
+
+    position: Array
+    """``(3,)``, m, in the world."""
+    concept: int
+    """Decides the colour."""
 
 
 class Camera(Protocol):
     """What makes a frame of a step of a demonstration."""
 
-    def frame(self, demo: Demonstration, step: int) -> Image: ...
+    def frame(self, demo: Demonstration, step: int, mark: Mark | None = None) -> Image: ...
 
     def close(self) -> None: ...
 
@@ -183,13 +231,29 @@ class RenderedFrames:
         self.env = make_env(task, render=True)
         self._seed: int | None = None
 
-    def frame(self, demo: Demonstration, step: int) -> Image:
+    def frame(self, demo: Demonstration, step: int, mark: Mark | None = None) -> Image:
         if self._seed != demo.seed:
             self.env.reset(seed=demo.seed)
             self._seed = demo.seed
         state = {kind: {name: v[step : step + 1] for name, v in group.items()} for kind, group in demo.env_states.items()}
         self.env.unwrapped.set_state_dict(_tensors(state))
-        return self.env.render()[0].cpu().numpy()
+        image = self.env.render()[0].cpu().numpy()
+        return image if mark is None else self._draw_mark(image, mark)
+
+    def _draw_mark(self, image: Image, mark: Mark) -> Image:
+        from PIL import Image as Pillow
+        from PIL import ImageDraw
+
+        camera = self.env.unwrapped.scene.human_render_cameras["render_camera"].get_params()
+        extrinsic, intrinsic = (camera[name][0].cpu().numpy() for name in ("extrinsic_cv", "intrinsic_cv"))
+        u, v, depth = intrinsic @ (extrinsic[:3] @ np.append(mark.position, 1))
+        u, v, radius = u / depth, v / depth, len(image) / 45
+        picture = Pillow.fromarray(image)
+        outline = COLOURS[mark.concept % len(COLOURS)]
+        ImageDraw.Draw(picture).ellipse(
+            (u - radius, v - radius, u + radius, v + radius), outline=outline, width=len(image) // 120
+        )
+        return np.asarray(picture)
 
     def close(self) -> None:
         self.env.close()
@@ -202,7 +266,7 @@ class DrawnFrames:
         self.task = task
         self._figure = _pyplot().figure(figsize=(3.2, 3.2), dpi=100)
 
-    def frame(self, demo: Demonstration, step: int) -> Image:
+    def frame(self, demo: Demonstration, step: int, mark: Mark | None = None) -> Image:
         self._figure.clear()
         axis = self._figure.add_subplot(projection="3d", position=(0, 0, 1, 1))
         for name, values in demo.env_states["articulations"].items():
@@ -217,6 +281,9 @@ class DrawnFrames:
                 pose = pose_matrix(values[step : step + 1].reshape(1, -1))[0]
                 half = demo.geometry.half_size if demo.geometry is not None and name == self.task.object else np.full(3, 0.02)
                 _draw_box(axis, pose, half, next(colour, "0.5"))
+        if mark is not None:
+            style = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "markeredgewidth": 2}
+            axis.plot(*np.reshape(mark.position, (3, 1)), color=COLOURS[mark.concept % len(COLOURS)], **style)
         axis.set(xlim=(-0.45, 0.25), ylim=(-0.35, 0.35), zlim=(0, 0.7))
         axis.view_init(elev=22, azim=-55)
         axis.set_xticklabels([])

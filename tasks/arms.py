@@ -1,0 +1,67 @@
+"""Training and evaluating policies as processes of their own: what the comparisons of policies share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from tasks.common import progress_bar
+
+
+def run_task(script: str, log: Path, *options: str) -> None:
+    """Run ``tasks/<script>.py`` on one thread; its output goes to ``log``, the end of which is shown if it fails."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(__file__).with_name(f"{script}.py")
+    with open(log, "a") as file:
+        command = [sys.executable, str(path), *options]
+        code = subprocess.run(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode
+    if code != 0:
+        end = "\n".join(log.read_text().splitlines()[-15:])
+        raise RuntimeError(f"tasks/{script}.py {' '.join(options)} failed ({log}):\n{end}")
+
+
+def train_and_evaluate(folder: Path, env: str, splits: dict[str, int | None], *options: str) -> None:
+    """Train a policy into ``folder`` and evaluate it; what is there already is not done again.
+
+    Args:
+        env: short name of the task.
+        splits: "seen" or "unseen" to the number of scenes, None for all of the protocol.
+        options: of ``tasks/train_policy.py``.
+    """
+    policy = folder / "policy.safetensors"
+    if not policy.is_file():
+        fixed = [f"env={env}", f"out={folder}", "threads=1", "validation.processes=1"]
+        run_task("train_policy", folder / "train_policy.txt", *fixed, *options)
+    for split, episodes in splits.items():
+        if not (folder / f"{split}.json").is_file():
+            fixed = [f"env={env}", f"policy={policy}", f"eval.split={split}", f"out={folder}/{split}.json"]
+            fixed += [f"run={folder}/evaluation", "eval.stop_at_success=true", "eval.processes=1"]
+            fixed += [] if episodes is None else [f"eval.episodes={episodes}"]
+            run_task("evaluate_policy", folder / "evaluate_policy.txt", *fixed)
+
+
+def outcomes(folder: Path, split: str) -> dict[int, bool] | None:
+    """Scene to success of an evaluation; None where there is none."""
+    path = folder / f"{split}.json"
+    if not path.is_file():
+        return None
+    return {episode["seed"]: episode["success"] for episode in json.loads(path.read_text())["episodes"]}
+
+
+def run_all(title: str, jobs: Sequence[tuple[str, Callable[[], Any]]], at_once: int, after: Callable[[], Any]) -> None:
+    """Run named jobs, ``at_once`` at a time, and ``after`` when one is done; an error ends it once the running ones are done."""
+    with ThreadPoolExecutor(at_once) as pool, progress_bar(title, len(jobs)) as bar:
+        futures = {pool.submit(job): name for name, job in jobs}
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                bar(done, futures[future])
+                after()
+        finally:
+            pool.shutdown(cancel_futures=True)

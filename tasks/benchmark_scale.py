@@ -1,0 +1,108 @@
+"""Success on unseen scenes against the number of demonstrations, with and without key states.
+
+    python tasks/benchmark_scale.py env=StackCube
+
+Key states are discovered in the demonstrations at hand and in no others; training takes the same number of steps whatever their
+number. Writes ``{env: {arm: {count: {"k", "n"}}}}`` to ``docs/results/scale.json``, and a picture. Finished runs are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from infoatlas_rl import __version__
+from infoatlas_rl.files import replace_file
+from infoatlas_rl.maniskill.pictures import curves_with_intervals
+from infoatlas_rl.weights import weights_hash
+from policies.rollout import wilson
+from tasks.arms import outcomes, run_all, run_task, train_and_evaluate
+from tasks.common import describe_machine, hydra_main, print_table
+
+
+def run(cfg: DictConfig) -> None:
+    jobs = [(arm, count, seed) for seed in cfg.seeds for count in cfg.counts for arm in cfg.arms]
+    if not cfg.only_collect:
+        # Demonstrations first: jobs at the same time would both collect them.
+        run_task("collect_demos", Path(cfg.run) / "collect_demos.txt", f"env={cfg.env.name}", f"demos.count={max(cfg.counts)}")
+        named = [
+            (f"{arm}, {count} demonstrations, seed {seed}", partial(_job, cfg, arm, count, seed)) for arm, count, seed in jobs
+        ]
+        run_all(f"policies for {cfg.env.name}", named, cfg.jobs, lambda: _write(cfg))
+    _write(cfg)
+
+
+def _folder(cfg: DictConfig, arm: str, count: int, seed: int) -> Path:
+    return Path(cfg.run) / f"{arm}-{count}-{seed}"
+
+
+def _job(cfg: DictConfig, arm: str, count: int, seed: int) -> None:
+    folder = _folder(cfg, arm, count, seed)
+    options = [f"keystates={arm}", f"training.seed={seed}", f"demos.count={count}", *cfg.train]
+    if arm == "infoatlas":
+        found = folder / "keystates"
+        if not (found / "keystates.npz").is_file():
+            discovery = [f"env={cfg.env.name}", f"demos.count={count}", f"out={found}", "threads=1"]
+            run_task("discover_keystates", folder / "discover_keystates.txt", *discovery)
+        options.append(f"keystates.path={found}/keystates.npz")
+    train_and_evaluate(folder, cfg.env.name, {"unseen": None}, *options)
+
+
+def _write(cfg: DictConfig) -> None:
+    arms: dict[str, Any] = {}
+    for arm in cfg.arms:
+        arms[arm] = {}
+        for count in cfg.counts:
+            found = [outcomes(_folder(cfg, arm, count, seed), "unseen") for seed in cfg.seeds]
+            found = [outcome for outcome in found if outcome is not None]
+            if found:
+                k, n = sum(sum(o.values()) for o in found), sum(len(o) for o in found)
+                low, high = wilson(k, n)
+                arms[arm][str(count)] = {"k": k, "n": n, "wilson95": [round(low, 4), round(high, 4)], "seeds": len(found)}
+    if not any(arms.values()):
+        raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
+    out = Path(cfg.out)
+    content = json.loads(out.read_text()) if out.is_file() else {}
+    content[cfg.env.name] = {
+        "arms": arms,
+        "weights_sha256": weights_hash("base"),
+        "version": __version__,
+        "machine": describe_machine(1),
+        "command": f"python tasks/benchmark_scale.py env={cfg.env.name}",
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(out) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
+    panels = {
+        env: {
+            arm: [(int(count), r["k"] / r["n"], *r["wilson95"]) for count, r in results.items()]
+            for arm, results in entry["arms"].items()
+        }
+        for env, entry in content.items()
+    }
+    curves_with_intervals(Path(cfg.picture), panels, "demonstrations", "success on unseen scenes", log_x=True)
+    rows = [
+        [
+            str(count),
+            *(f"{arms[arm][str(count)]['k']} of {arms[arm][str(count)]['n']}" if str(count) in arms[arm] else "" for arm in arms),
+        ]
+        for count in cfg.counts
+    ]
+    print(f"\n{cfg.env.name}: success on unseen scenes")
+    print_table(["demonstrations", *arms], rows)
+
+
+@hydra_main("benchmark_scale")
+def main(cfg: DictConfig) -> None:
+    run(cfg)
+
+
+if __name__ == "__main__":
+    main()

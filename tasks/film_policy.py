@@ -1,0 +1,88 @@
+"""A film and a contact sheet of a policy at work, with the key state that it heads for drawn in.
+
+    python tasks/film_policy.py env=StackCube
+
+The ring is where the key-state token of the next key state expects the gripper; its colour is that of the key state. Frames are
+rendered where there is a rendering device and drawn elsewhere. Writes ``rollout.gif`` and ``rollout.png``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from infoatlas_rl.maniskill import pictures
+from infoatlas_rl.maniskill.demos import Demonstration
+from infoatlas_rl.maniskill.tasks import get_task
+from policies.environment import StateEnv
+from policies.policy import KeyStatePolicy
+from policies.rollout import Episode, Trace, rollout
+from tasks.common import hydra_main
+from tasks.evaluate_policy import released_policy
+
+
+def as_demonstration(trace: Trace, env: StateEnv, seed: int) -> Demonstration:
+    """A rollout in the form of which pictures are made."""
+    first = trace.env_states[0]
+    env_states = {kind: {name: np.stack([s[kind][name] for s in trace.env_states]) for name in first[kind]} for kind in first}
+    states = np.asarray(trace.states[: len(trace.env_states)], dtype=np.float64)
+    return Demonstration(0, seed, states, np.zeros((len(states) - 1, 7), np.float32), env.geometry, env_states)
+
+
+def next_key_states(trace: Trace) -> list[pictures.Mark | None]:
+    """The first key state of every step that is not past yet; None after the last one."""
+    marks: list[pictures.Mark | None] = []
+    passed = 0
+    for keys in trace.keys:
+        while passed < len(keys) and keys[passed, 7] > 0.5:
+            passed += 1
+        marks.append(pictures.Mark(keys[passed, :3], passed) if passed < len(keys) else None)
+    return marks
+
+
+def film(cfg: DictConfig) -> None:
+    task = get_task(**cfg.env.task)
+    policy = KeyStatePolicy.load(cfg.policy or released_policy(task), task.name)
+    env = StateEnv(task, stop_at_success=True)
+    out = Path(cfg.out)
+    out.mkdir(parents=True, exist_ok=True)
+    camera = pictures.open_camera(task)
+    frames, titles, rows = [], [], []
+    for seed in cfg.seeds:
+        trace = Trace()
+        episode: Episode = rollout(policy, env, seed, trace=trace)
+        demo, marks = as_demonstration(trace, env, seed), next_key_states(trace)
+        # One frame on the way to every key state, half-way through, and the last one.
+        heading = np.array([policy.config.key_states if mark is None else mark.concept for mark in marks])
+        steps = [int(np.median(np.nonzero(heading == k)[0])) for k in np.unique(heading[heading < policy.config.key_states])]
+        steps = [*steps, len(marks) - 1][-policy.config.key_states - 1 :]
+        steps += [len(marks) - 1] * (policy.config.key_states + 1 - len(steps))
+        frames.append([camera.frame(demo, step, marks[step]) for step in steps])
+        titles.append([_title(step, marks[step]) for step in steps])
+        rows.append(f"seed {seed}, " + (f"solved in {episode.steps}" if episode.success else "not solved"))
+        print(f"scene {seed}: " + (f"solved in {episode.steps} steps" if episode.success else "not solved"))
+        if seed == cfg.seeds[0]:
+            changes = np.nonzero(np.diff(heading))[0] + 1
+            pictures.animation(out / "rollout.gif", camera, demo, changes, marks=marks)
+    pictures.contact_sheet(out / "rollout.png", frames, titles, rows)
+    camera.close()
+    env.close()
+    print(f"film: {out / 'rollout.gif'}, contact sheet: {out / 'rollout.png'}")
+
+
+def _title(step: int, mark: pictures.Mark | None) -> str:
+    return f"step {step}" + ("" if mark is None else f", to key state {mark.concept + 1}")
+
+
+@hydra_main("film_policy")
+def main(cfg: DictConfig) -> None:
+    film(cfg)
+
+
+if __name__ == "__main__":
+    main()
