@@ -34,7 +34,7 @@ WARMUP = 200
 class CloningConfig:
     """How a policy is cloned."""
 
-    steps: int = 5000
+    steps: int = 3000
     batch_size: int = 256
     learning_rate: float = 1e-3
     """At its peak; it falls to a fiftieth along a cosine."""

@@ -42,7 +42,7 @@ def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
 def _job(cfg: DictConfig, arm: str, seed: int) -> None:
     folder = _folder(cfg, arm, seed)
     if not (folder / "curve.json").is_file():
-        options = [f"env={cfg.env.name}", f"seed={seed}", f"out={folder}", *cfg.arms[arm], *cfg.train]
+        options = [f"env={cfg.env.name}", f"seed={seed}", f"out={folder}", *cfg.arms[arm].split(), *cfg.train.split()]
         run_task("train_rl", folder / "train_rl.txt", *options)
 
 

@@ -45,7 +45,7 @@ def _folder(cfg: DictConfig, arm: str, count: int, seed: int) -> Path:
 
 def _job(cfg: DictConfig, arm: str, count: int, seed: int) -> None:
     folder = _folder(cfg, arm, count, seed)
-    options = [f"keystates={arm}", f"training.seed={seed}", f"demos.count={count}", *cfg.train]
+    options = [f"keystates={arm}", f"training.seed={seed}", f"demos.count={count}", *cfg.train.split()]
     if arm == "infoatlas":
         found = folder / "keystates"
         if not (found / "keystates.npz").is_file():

@@ -57,11 +57,11 @@ def film(cfg: DictConfig) -> None:
         trace = Trace()
         episode: Episode = rollout(policy, env, seed, trace=trace)
         demo, marks = as_demonstration(trace, env, seed), next_key_states(trace)
-        # One frame on the way to every key state, half-way through, and the last one.
-        heading = np.array([policy.config.key_states if mark is None else mark.concept for mark in marks])
-        steps = [int(np.median(np.nonzero(heading == k)[0])) for k in np.unique(heading[heading < policy.config.key_states])]
-        steps = [*steps, len(marks) - 1][-policy.config.key_states - 1 :]
-        steps += [len(marks) - 1] * (policy.config.key_states + 1 - len(steps))
+        # One frame half-way to every key state, and the last one.
+        count = policy.config.key_states
+        heading = np.array([count if mark is None else mark.concept for mark in marks])
+        steps = [_middle(heading, k) for k in range(count)]
+        steps.append(len(marks) - 1)
         frames.append([camera.frame(demo, step, marks[step]) for step in steps])
         titles.append([_title(step, marks[step]) for step in steps])
         rows.append(f"seed {seed}, " + (f"solved in {episode.steps}" if episode.success else "not solved"))
@@ -73,6 +73,12 @@ def film(cfg: DictConfig) -> None:
     camera.close()
     env.close()
     print(f"film: {out / 'rollout.gif'}, contact sheet: {out / 'rollout.png'}")
+
+
+def _middle(heading: np.ndarray, k: int) -> int:
+    """The step half-way to key state ``k``, or the last one before the policy headed for a later one."""
+    there = np.nonzero(heading == k)[0]
+    return int(np.median(there)) if len(there) else max(int((heading < k).sum()) - 1, 0)
 
 
 def _title(step: int, mark: pictures.Mark | None) -> str:

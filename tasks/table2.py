@@ -40,7 +40,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         splits = {"seen": cfg.seen, "unseen": None}
 
         def job(arm: str, seed: int) -> None:
-            options = [f"keystates={arm}", f"training.seed={seed}", *cfg.train]
+            options = [f"keystates={arm}", f"training.seed={seed}", *cfg.train.split()]
             train_and_evaluate(_folder(cfg, arm, seed), cfg.env.name, splits, *options)
 
         named = [(f"{arm}, seed {seed}", partial(job, arm, seed)) for arm, seed in jobs]

@@ -28,8 +28,10 @@ from tasks.common import hydra_main
 from tasks.suites.known import PUBLISHED
 from tasks.suites.order import INFONET
 
+PAPER_TABLE2 = {"PickCube": (94.2, 82.0), "StackCube": (68.2, 37.0), "PegInsertion": (72.4, 18.3)}
+"""Seen and unseen success (%) of the InfoAtlas paper's Table 2, in ManiSkill 2."""
 RESULTS = ROOT / "docs" / "results"
-FILES = ("README.md", "docs/benchmarks.md", "docs/keystates.md", "docs/state.md", "pretrained/README.md")
+FILES = ("README.md", "docs/benchmarks.md", "docs/keystates.md", "docs/policies.md", "docs/state.md", "pretrained/README.md")
 
 
 def _result(name: str) -> dict[str, Any]:
@@ -241,6 +243,101 @@ def _keystates_sources() -> str:
     return "\n".join(lines)
 
 
+def policies() -> str:
+    """Released policies."""
+    rows = []
+    for env in TASKS:
+        entry = _result("policies").get(env)
+        if entry is None:
+            continue
+        cells = []
+        for split in ("seen", "unseen"):
+            r = entry[split]
+            low, high = r["wilson95"]
+            cells.append(f"**{r['rate']:.1%}** ({r['k']} of {r['n']}; {low:.1%} to {high:.1%})")
+            cells.append(f"{r['k_at_end'] / r['n']:.1%}")
+        seen, unseen = PAPER_TABLE2[env]
+        minutes = f"{entry['training']['seconds'] / 60:.1f} min"
+        rows.append([env, cells[0], cells[1], cells[2], cells[3], f"{seen:.1f} % / {unseen:.1f} %", minutes])
+    header = ["env", "seen scenes", "at the end", "unseen scenes", "at the end", "InfoAtlas paper (ManiSkill 2)", "training"]
+    sources = []
+    for env, entry in _result("policies").items():
+        r = entry["unseen"]
+        where = f"version {r['version']}, {r['machine']['threads']} CPU threads ([result](docs/results/policies.json))"
+        training = f"{entry['training']['steps']} training steps at {entry['training']['steps_per_s']} per s on one thread"
+        sources.append(
+            f"- {env}: {r['demonstrations']} demonstrations, {training}; `{r['command']}`, {r['seconds']:.0f} s, {where}."
+        )
+    return _table(header, rows) + "\n\n" + "\n".join(sources)
+
+
+def table2() -> str:
+    """Policies with the key states of every arm."""
+    content = _result("table2")
+    names = sorted(
+        {arm for arms in content.values() for arm in arms},
+        key=["none", "even", "no-mi", "mine-100", "mine-1000", "infonet", "infoatlas"].index,
+    )
+    envs = [env for env in TASKS if env in content]
+    rows = []
+    for arm in names:
+        cells, rates = [], []
+        for env in envs:
+            r = content[env].get(arm)
+            for split in ("seen", "unseen"):
+                if r is None:
+                    cells.append("")
+                    continue
+                rates.append(r[split]["k"] / r[split]["n"])
+                cells.append(f"{rates[-1]:.1%} ({r[split]['k']} of {r[split]['n']})")
+        mean = f"{sum(rates) / len(rates):.1%}" if len(rates) == 2 * len(TASKS) else ""
+        seeds = ", ".join(str(len(content[env][arm]["seeds"])) if arm in content[env] else "0" for env in envs)
+        rows.append([f"**{arm}**" if arm == "infoatlas" else arm, *cells, mean, seeds])
+    header = ["key states", *(f"{env}, {split}" for env in envs for split in ("seen", "unseen")), "mean of all", "training seeds"]
+    lines = []
+    for env in envs:
+        difference = content[env].get("infoatlas", {}).get("minus_none")
+        if difference:
+            parts = []
+            for split in ("seen", "unseen"):
+                low, high = difference[split]["interval95"]
+                parts.append(
+                    f"{split} {100 * difference[split]['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+                )
+            lines.append(f"- {env}, InfoAtlas minus none, same scenes and seeds: {', '.join(parts)}.")
+        r = next(iter(content[env].values()))
+        where = f"version {r['version']}, one CPU thread ([result](docs/results/table2.json))"
+        lines.append(
+            f"- {env}: {r['demonstrations']} demonstrations, {r['training_steps']} training steps; `{r['command']}`, {where}."
+        )
+    return _table(header, rows) + "\n\n" + "\n".join(lines)
+
+
+def scale() -> str:
+    rows, lines = [], []
+    for env, entry in _result("scale").items():
+        counts = sorted({int(count) for results in entry["arms"].values() for count in results})
+        for arm, results in entry["arms"].items():
+            found = [results.get(str(count)) for count in counts]
+            rows.append([env, arm, *("" if r is None else f"{r['k'] / r['n']:.0%} ({r['k']} of {r['n']})" for r in found)])
+        header = ["env", "key states", *(f"{count} demonstrations" for count in counts)]
+        where = f"version {entry['version']}, one CPU thread ([result](docs/results/scale.json))"
+        lines.append(f"- {env}: `{entry['command']}`, {where}.")
+    return _table(header, rows) + "\n\n" + "\n".join(lines)
+
+
+def rl() -> str:
+    result = _result("rl")
+    arms = result["arms"]
+    steps = next(iter(arms.values()))["steps"]
+    shown = [i for i, step in enumerate(steps) if step % 30000 == 0 or i == len(steps) - 1]
+    rows = []
+    for arm, r in arms.items():
+        for seed, ks in zip(r["seeds"], r["k"], strict=True):
+            rows.append([f"{arm}, seed {seed}", *(f"{ks[i]} of {r['n']}" for i in shown)])
+    return _table(["environment steps", *(f"{steps[i]:,}" for i in shown)], rows) + f"\n\n{_source(result, 'rl')}"
+
+
 def state_layout() -> str:
     rows, start = [], 0
     for name, size, meaning in LAYOUT:
@@ -282,6 +379,10 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "time": time,
     "keystates": keystates,
     "keystates-all": keystates_all,
+    "policies": policies,
+    "table2": table2,
+    "scale": scale,
+    "rl": rl,
     "state-layout": state_layout,
     "weights": weights,
 }
