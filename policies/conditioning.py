@@ -1,4 +1,4 @@
-"""Key states for reinforcement learning: conditioning and shaping as a gymnasium wrapper, and residual actions.
+"""Key states for reinforcement learning, as gymnasium wrappers: conditioning and shaping, residual actions, features.
 
 ``KeyStateConditioning`` appends to every observation where the next key state is, and pays for approaching it by
 potential-based shaping (Ng, Harada & Russell 1999), which leaves the optimal policy as it is:
@@ -13,11 +13,14 @@ from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
 from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
+from infoatlas_rl.maniskill.tasks import Task
 from policies.policy import KeyStatePolicy, PolicyState
+from policies.scene import SYMMETRIES, Scene, features
 
 Array = NDArray[np.float32]
 
@@ -28,6 +31,7 @@ ARRIVED = 0.02
 WIDTH_ARRIVED = 0.01
 """And the width of the gripper, in m."""
 SHAPING_DISTANCE = 0.2
+CONDITION_SCALE = 0.1
 
 
 class KeyStateSource(Protocol):
@@ -180,3 +184,27 @@ class ResidualActions(gymnasium.Wrapper):
     def _observe(self, observation: Array) -> Array:
         self._base, self._state = self.policy.predict(observation[:STATE_DIM], self._state)
         return np.concatenate([observation, self._base])
+
+
+class FeatureObservations(gymnasium.ObservationWrapper):
+    """Observations for a learner: the features of cloned policies instead of the 100-D state, and what other wrappers added.
+
+    Put it outermost. Offsets to a key state are seen as tanh(offset / 0.1 m).
+
+    Args:
+        env: observations begin with the 100-D state.
+        task: whose symmetry is used.
+    """
+
+    def __init__(self, env: gymnasium.Env, task: Task) -> None:
+        super().__init__(env)
+        self.symmetry = SYMMETRIES[task.name]
+        size = self.observation(np.ones(env.observation_space.shape, np.float32)).shape
+        self.observation_space = spaces.Box(-np.inf, np.inf, size, np.float32)
+
+    def observation(self, observation: Array) -> Array:
+        added = observation[STATE_DIM:].copy()
+        if len(added) >= CONDITION_SIZE:
+            added[: CONDITION_SIZE - 1] = np.tanh(added[: CONDITION_SIZE - 1] / CONDITION_SCALE)
+        scene = Scene.from_states(torch.from_numpy(observation[:STATE_DIM]))
+        return np.concatenate([features(scene, self.symmetry).numpy(), added])

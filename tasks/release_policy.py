@@ -30,6 +30,8 @@ LARGEST = 10 * 2**20
 
 def release(cfg: DictConfig) -> Path:
     task = get_task(**cfg.env.task)
+    if cfg.policy is None:
+        raise ValueError("say which policy is to be released: policy=PATH")
     source = Path(cfg.policy)
     _, record = KeyStatePolicy.load_with_record(source, task.name)
     if source.stat().st_size > LARGEST:

@@ -32,9 +32,14 @@ from stable_baselines3.common.vec_env import VecMonitor
 from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.maniskill.tasks import get_task
-from policies.conditioning import KeyStateConditioning, NearestDemonstration, PredictedKeyStates, ResidualActions
+from policies.conditioning import (
+    FeatureObservations,
+    KeyStateConditioning,
+    NearestDemonstration,
+    PredictedKeyStates,
+    ResidualActions,
+)
 from policies.environment import StateEnv
-from policies.extractor import SceneFeatures
 from policies.policy import KeyStatePolicy
 from policies.vector_env import ProcessVecEnv
 from tasks.collect_demos import demonstrations
@@ -57,7 +62,7 @@ def build_env(cfg: DictConfig, *, training: bool, first_states: np.ndarray | Non
         env = KeyStateConditioning(env, NearestDemonstration(cfg.keystates_path, first_states), shaping=shaping, gamma=gamma)
     if cfg.start == "cloned":
         env = ResidualActions(env, cloned(), scale=cfg.residual)
-    return env
+    return FeatureObservations(env, task)
 
 
 def train(cfg: DictConfig) -> dict[str, Any]:
@@ -116,9 +121,8 @@ def _model(cfg: DictConfig, envs: VecMonitor, out: Path) -> tuple[Any, int]:
         return model, model.num_timesteps
     for path in saved:
         path.unlink()
-    extractor = {"features_extractor_class": SceneFeatures, "features_extractor_kwargs": {"task": cfg.env.name}}
     options = OmegaConf.to_container(cfg[cfg.algorithm])
-    model = algorithm("MlpPolicy", envs, seed=cfg.seed, policy_kwargs=extractor, tensorboard_log=str(out), **options)
+    model = algorithm("MlpPolicy", envs, seed=cfg.seed, tensorboard_log=str(out), **options)
     return model, 0
 
 

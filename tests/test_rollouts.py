@@ -26,13 +26,19 @@ from infoatlas_rl.maniskill.demos import load_demonstrations
 from infoatlas_rl.maniskill.envs import read_state
 from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
 from infoatlas_rl.maniskill.tasks import Task, get_task
-from policies.conditioning import CONDITION_SIZE, KeyStateConditioning, NearestDemonstration, PredictedKeyStates, ResidualActions
+from policies.conditioning import (
+    CONDITION_SIZE,
+    FeatureObservations,
+    KeyStateConditioning,
+    NearestDemonstration,
+    PredictedKeyStates,
+    ResidualActions,
+)
 from policies.control import commanded_poses, to_action
 from policies.environment import StateEnv
-from policies.extractor import SceneFeatures
 from policies.policy import KeyStatePolicy, PolicyConfig
 from policies.rollout import Trace, evaluate, rollout, scatter, summary
-from policies.scene import Scene
+from policies.scene import CUBE, Scene, features
 from policies.vector_env import ProcessVecEnv, WorkerError
 
 pytestmark = pytest.mark.simulator
@@ -331,10 +337,13 @@ def test_a_learner_that_does_nothing_acts_as_the_cloned_policy(env, policy_file)
         observation, *_ = wrapped.step(np.zeros(7, np.float32))
 
 
-def test_learners_of_stable_baselines3_see_the_features_of_policies(env):
-    wrapped = KeyStateConditioning(env, FixedKeys(np.zeros((1, 7), np.float32)))
+def test_learners_see_the_features_of_cloned_policies(env):
+    inner = KeyStateConditioning(env, FixedKeys(np.zeros((1, 7), np.float32)))
+    wrapped = FeatureObservations(inner, PICK)
     observation, _ = wrapped.reset(seed=0)
-    extractor = SceneFeatures(wrapped.observation_space, "PickCube")
-    out = extractor(torch.tensor(observation)[None])
-    assert out.shape == (1, extractor.features_dim)
-    assert out.abs().max() < 5
+    raw, _ = inner.reset(seed=0)
+    assert observation.shape == wrapped.observation_space.shape
+    expected = features(Scene.from_states(torch.tensor(raw[:STATE_DIM])), CUBE).numpy()
+    np.testing.assert_array_equal(observation[: len(expected)], expected)
+    np.testing.assert_allclose(observation[len(expected) : -1], np.tanh(raw[STATE_DIM:-1] / 0.1), atol=1e-6)
+    assert np.abs(observation).max() < 5
