@@ -1,7 +1,7 @@
 """The policy: normaliser, network, and how its chunks of commands are carried out.
 
 ``policy.predict(obs, state, episode_start, deterministic)`` has the signature of stable-baselines3, so SB3's
-``evaluate_policy`` and ``EvalCallback`` run it: observations are the 100-D states of ``PoseTaskEnv``, actions those of
+``evaluate_policy`` and ``EvalCallback`` run it: observations are the 100-D states of ``StateEnv``, actions those of
 ``pd_ee_delta_pose``, and ``state`` carries the recent steps and the rest of the chunk from call to call.
 """
 
@@ -62,6 +62,8 @@ class PolicyConfig:
         for name, here in (("control_mode", CONTROL_MODE), ("state_layout", STATE_LAYOUT)):
             if getattr(self, name) != here:
                 raise ValueError(f"the policy has {name} {getattr(self, name)!r}, this version of the code {here!r}")
+        if self.width % self.heads:
+            raise ValueError(f"width={self.width} has to be a multiple of heads={self.heads}")
         if self.key_states < 1 or not 1 <= self.execute <= self.chunk or self.context < 1:
             raise ValueError(
                 f"key_states={self.key_states}, context={self.context}, chunk={self.chunk}, execute={self.execute}: all have to "
@@ -185,6 +187,20 @@ class KeyStatePolicy(nn.Module):
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], PolicyState]:
+        """Act in one environment or in n.
+
+        Args:
+            observation: ``(100,)`` or ``(n, 100)``, states.
+            state: what the call before returned; None in the first one.
+            episode_start: ``(n,)``, which environments have been reset since then.
+            deterministic: for SB3's sake; the policy always is.
+
+        Returns:
+            Actions ``(7,)`` or ``(n, 7)`` of ``pd_ee_delta_pose``, in [-1, 1], and the state for the next call.
+
+        Raises:
+            ValueError: observations of another size, or that are not finite.
+        """
         single = observation.ndim == 1
         obs = np.atleast_2d(observation).astype(np.float32)
         if obs.shape[-1] != STATE_DIM:
@@ -192,6 +208,8 @@ class KeyStatePolicy(nn.Module):
                 f"observations of size {obs.shape[-1]} for a policy of {STATE_DIM}-D states; make the environment with "
                 "policies.environment.StateEnv"
             )
+        if not np.isfinite(obs).all():
+            raise ValueError("observations have to be finite; the simulator has diverged, or the environment is another one")
         n, c = len(obs), self.config
         fresh = np.zeros(n, bool) if episode_start is None else np.asarray(episode_start, bool)
         if state is None:
@@ -218,14 +236,15 @@ class KeyStatePolicy(nn.Module):
         return (action[0] if single else action), PolicyState(history, gripper, commands, cursor + 1, keys)
 
     def _decide(self, observations: Tensor, gripper: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        scenes = Scene.from_states(observations)
-        commands, keys = self(scenes, gripper.unsqueeze(-1))
+        device = self.input_mean.device
+        scenes = Scene.from_states(observations.to(device))
+        commands, keys = self(scenes, gripper.unsqueeze(-1).to(device))
         tcp = scenes.tcp[:, -1:]
         pose = tcp.offset_by(commands[..., :6])
         grip = 1 - 2 * (commands[..., 6:] > 0).float()
         object_position = scenes.object.position[:, -1:] + keys[..., 6:9]
         world = [tcp.position + keys[..., :3], object_position, keys[..., 9:10], keys[..., 10:].sigmoid()]
-        return torch.cat([pose.position, pose.rotation.flatten(-2), grip], -1).numpy(), torch.cat(world, -1).numpy()
+        return torch.cat([pose.position, pose.rotation.flatten(-2), grip], -1).cpu().numpy(), torch.cat(world, -1).cpu().numpy()
 
 
 def _pose(written: Tensor, near: Frames, scale: Tensor) -> Tensor:

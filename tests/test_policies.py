@@ -301,6 +301,8 @@ def test_a_chunk_is_carried_out_before_the_next_is_decoded(policy, monkeypatch):
 def test_observations_of_another_size_are_refused(policy):
     with pytest.raises(ValueError, match=r"size 42 for a policy of 100-D states.*StateEnv"):
         policy.predict(np.zeros(42, np.float32))
+    with pytest.raises(ValueError, match="have to be finite"):
+        policy.predict(np.full(STATE_DIM, np.nan, np.float32))
 
 
 def test_a_policy_file_gives_the_same_policy(policy, tmp_path):
@@ -317,6 +319,7 @@ def test_a_policy_file_gives_the_same_policy(policy, tmp_path):
         ({"control_mode": "pd_joint_delta_pos"}, "'pd_joint_delta_pos', this version of the code 'pd_ee_delta_pose'"),
         ({"state_layout": "48-D abc"}, "'48-D abc', this version of the code '100-D "),
         ({"key_states": 0}, "at least 1"),
+        ({"heads": 3}, "width=32 has to be a multiple of heads=3"),
     ],
 )
 def test_policies_that_do_not_fit_are_refused(policy, tmp_path, change, message):
