@@ -19,7 +19,7 @@ def run_task(script: str, log: Path, *options: str) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     path = Path(__file__).with_name(f"{script}.py")
     with open(log, "a") as file:
-        command = [sys.executable, str(path), *options]
+        command = [sys.executable, "-u", str(path), *options]
         code = subprocess.run(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode
     if code != 0:
         end = "\n".join(log.read_text().splitlines()[-15:])

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.callbacks import CallbackList, CheckpointCallback, EvalCallback
-from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file
@@ -77,11 +77,8 @@ def train(cfg: DictConfig) -> dict[str, Any]:
                 f"no key states at {cfg.keystates_path}; make them with: python tasks/discover_keystates.py env={cfg.env.name}"
             )
         first_states = np.stack([demo.states[0] for demo in demonstrations(cfg, get_task(**cfg.env.task))])
-    envs = VecMonitor(
-        ProcessVecEnv([partial(build_env, cfg, training=True, first_states=first_states)] * cfg.envs),
-        info_keywords=("is_success",),
-    )
-    evaluation = VecMonitor(ProcessVecEnv([partial(build_env, cfg, training=False, first_states=first_states)]))
+    envs = _environments(cfg, cfg.envs, training=True, first_states=first_states)
+    evaluation = _environments(cfg, 1, training=False, first_states=first_states)
     envs.seed(100_000 * (cfg.seed + 1))
     evaluation.seed(cfg.eval.first_seed)
     began = time.perf_counter()
@@ -99,6 +96,12 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         envs.close()
         evaluation.close()
     return _write(cfg, out, time.perf_counter() - began)
+
+
+def _environments(cfg: DictConfig, count: int, *, training: bool, first_states: np.ndarray | None) -> VecMonitor:
+    """One environment in this process, or several in processes of their own."""
+    make = [partial(build_env, cfg, training=training, first_states=first_states)] * count
+    return VecMonitor(DummyVecEnv(make) if count == 1 else ProcessVecEnv(make))
 
 
 def _check(cfg: DictConfig) -> None:

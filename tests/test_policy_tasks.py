@@ -230,7 +230,7 @@ def test_the_comparison_of_arms_and_a_release(trained, tmp_path):
 
 
 @pytest.mark.simulator
-@pytest.mark.parametrize("options", [["conditioning=predicted", "start=cloned"], ["algorithm=ppo"]], ids=["sac", "ppo"])
+@pytest.mark.parametrize("options", [["conditioning=predicted", "start=cloned", "envs=2"], ["algorithm=ppo"]], ids=["sac", "ppo"])
 def test_reinforcement_learning_trains_evaluates_and_resumes(trained, options):
     root, out, _ = trained
     command = [
@@ -241,7 +241,7 @@ def test_reinforcement_learning_trains_evaluates_and_resumes(trained, options):
         "eval.every=60",
         "eval.episodes=2",
         "sac.learning_starts=20",
-        "ppo.n_steps=30",
+        "ppo.n_steps=60",
         "ppo.batch_size=30",
         *options,
     ]
