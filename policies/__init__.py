@@ -1,1 +1,1 @@
-"""Policies that are conditioned on key states. None is here yet: the key states come first."""
+"""Policies conditioned on key states: features, network, cloning, rollouts, and what stable-baselines3 needs."""

@@ -10,6 +10,7 @@ in bfloat16 on weights kept in float32.
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,16 @@ class CloningConfig:
     displacement: Displacement = field(default_factory=Displacement)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} has to be at least 1, not {getattr(self, name)}")
+        if not self.learning_rate > 0 or not 0 <= self.averaging < 1 or min(self.key_weight, self.gripper_weight) < 0:
+            raise ValueError(
+                f"learning_rate={self.learning_rate} has to be positive, averaging={self.averaging} in [0, 1), "
+                f"key_weight={self.key_weight} and gripper_weight={self.gripper_weight} not negative"
+            )
+
 
 class Cloning:
     """Trains a policy on windows of demonstrations.
@@ -77,6 +88,8 @@ class Cloning:
             self.step += 1
             count += 1
             if self.step % every == 0 or self.step in stops or self.step == self.config.steps:
+                if not math.isfinite(sums["loss"]):
+                    raise ValueError(f"the loss is not finite at step {self.step}; lower the learning rate")
                 elapsed = time.perf_counter() - began
                 self.seconds += elapsed
                 self.save(checkpoint)
@@ -152,7 +165,8 @@ class Cloning:
             raise ValueError(f"{path}: not a checkpoint of this version ({error}); delete it, or resume=false") from error
         here = self._identity()
         if there != here:
-            differing = [f"{key}: {there.get(key)} there, {here[key]} here" for key in here if there.get(key) != here[key]]
+            names = [name for name in here | there if there.get(name) != here.get(name)]
+            differing = [f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names]
             raise ValueError(f"{path} is of another run ({'; '.join(differing)}); choose another name=, or resume=false")
         self.policy.load_state_dict(state["policy"])
         self.average.load_state_dict(state["average"])
@@ -161,5 +175,7 @@ class Cloning:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def _identity(self) -> dict[str, Any]:
-        data = {"windows": len(self.windows), "key_states": int(self.windows.keys.sum())}
-        return asdict(self.policy.config) | asdict(self.config) | data
+        digest = hashlib.sha256()
+        for tensor in (self.windows.commands.position, self.windows.gripper, self.windows.keys):
+            digest.update(tensor.numpy().tobytes())
+        return asdict(self.policy.config) | asdict(self.config) | {"samples_sha256": digest.hexdigest()[:12]}

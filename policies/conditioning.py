@@ -3,12 +3,13 @@
 ``KeyStateConditioning`` appends to every observation where the next key state is, and pays for approaching it by
 potential-based shaping (Ng, Harada & Russell 1999), which leaves the optimal policy as it is:
 
-    F(s, s') = gamma Phi(s') - Phi(s),    Phi = -(key states to come + tanh(distance to the next one / 0.2 m))
+    F(s, s') = gamma Phi(s') - Phi(s),    Phi = -(key states after the next one + tanh(distance to the next one / 0.2 m))
+
+The distance is that of the gripper plus that of the object; Phi is 0 when all key states have been passed.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol
 
 import gymnasium
@@ -65,16 +66,15 @@ class NearestDemonstration:
     """The key states of the demonstration whose scene began most like this one.
 
     Args:
-        path: ``keystates.npz`` of ``tasks/discover_keystates.py``.
+        key_states: ``(n, k, 100)``, see :func:`~policies.dataset.read_key_states`.
         first_states: ``(n, 100)``, first states of the same demonstrations.
     """
 
-    def __init__(self, path: Path | str, first_states: NDArray[np.float64]) -> None:
-        with np.load(path) as file:
-            self.states = file["states"].astype(np.float32)
-        if self.states.shape[0] != len(first_states) or self.states.shape[-1] != STATE_DIM:
+    def __init__(self, key_states: NDArray[np.float64], first_states: NDArray[np.float64]) -> None:
+        self.states = np.asarray(key_states, np.float32)
+        if len(self.states) != len(first_states) or self.states.shape[-1] != STATE_DIM:
             raise ValueError(
-                f"{path} holds key states {self.states.shape}, the demonstrations are {len(first_states)} of {STATE_DIM}-D states"
+                f"key states {self.states.shape} of {len(first_states)} demonstrations; they have to be (n, k, {STATE_DIM})"
             )
         self._where = np.r_[STATE_INDEX["object_position"], STATE_INDEX["target_position"]]
         self._scenes = np.asarray(first_states, np.float32)[:, self._where]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,7 +38,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Displacement:
-    """How far training samples are displaced; sizes are drawn log-uniformly between a hundredth of these and these."""
+    """How far training samples are displaced: normally distributed, with a standard deviation that is drawn log-uniformly
+    between a hundredth of these and these."""
 
     move: float = 0.02
     """m"""
@@ -48,6 +51,27 @@ class Displacement:
     """rad, of a held object in the hand"""
     share: float = 0.7
     """of samples that are displaced"""
+
+
+def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps ``(n, k)`` and states ``(n, k, 100)`` of the key states of demonstrations, from ``keystates.npz``.
+
+    Raises:
+        ValueError: no such file, or not all demonstrations are in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no key states at {path}")
+    with np.load(path) as file:
+        row_of = {int(seed): row for row, seed in enumerate(file["seed"])}
+        missing = [seed for seed in seeds if seed not in row_of]
+        if missing:
+            raise ValueError(
+                f"{path} holds key states of {len(row_of)} demonstrations; {len(missing)} of the {len(seeds)} that are needed "
+                f"are not among them (seed {missing[0]}, for one)"
+            )
+        rows = [row_of[seed] for seed in seeds]
+        return file["step"][rows], file["states"][rows]
 
 
 class Windows:
@@ -138,7 +162,7 @@ class Windows:
         # The object slips about its own centre, and the commands bring the object to where it would have come.
         grip = Pose((scenes.tcp.inverse() @ scenes.object).position[:, -1:], torch.eye(3).expand(size, 1, 3, 3))
         slip = grip @ slip @ grip.inverse()
-        return replace(scenes.slipped(slip)), commands @ slip.inverse()
+        return scenes.slipped(slip), commands @ slip.inverse()
 
 
 def _in_hindsight(scene: Scene) -> Scene:

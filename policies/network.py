@@ -2,8 +2,8 @@
 
 The sequence is [state_(t-H+1), ..., state_t, key_1, ..., key_K, action]. States see what came before them; the learnable
 key-state tokens see every state and each other, and their outputs predict the key states of the episode; the action token
-sees everything and is decoded into a chunk of commands. After CoTPC (Jia et al. 2024, "Chain-of-Thought Predictive
-Control"), where the key states were labelled by hand; here they are discovered by mutual information.
+sees everything, and is decoded together with the last state into a chunk of commands. After CoTPC (Jia et al. 2024,
+"Chain-of-Thought Predictive Control"), where the key states were labelled by hand; here they are discovered.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def evaluate(
         done[episode.seed] = episode
         if record is not None:
             with open(record, "a") as file:
-                file.write(json.dumps(asdict(episode)) + "\n")
+                file.write("\n" + json.dumps(asdict(episode)))  # the line before may be half a one
         if progress is not None:
             known = [done[seed] for seed in seeds if seed in done]
             progress(len(known), sum(episode.success for episode in known))
@@ -202,15 +202,17 @@ _worker: dict[str, Any] = {}
 
 def _start_worker(policy: str, stop_at_success: bool) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
-    import torch
-
-    from policies.environment import StateEnv
-    from policies.policy import KeyStatePolicy
-
-    torch.set_num_threads(1)
-    _worker["policy"] = KeyStatePolicy.load(policy)
-    _worker["env"] = StateEnv(_worker["policy"].task, stop_at_success=stop_at_success)
+    _worker.update(path=policy, stop_at_success=stop_at_success)
 
 
 def _run_seed(seed: int) -> Episode:
+    if "env" not in _worker:  # here, so that an error reaches the caller with its traceback
+        import torch
+
+        from policies.environment import StateEnv
+        from policies.policy import KeyStatePolicy
+
+        torch.set_num_threads(1)
+        _worker["policy"] = KeyStatePolicy.load(_worker["path"])
+        _worker["env"] = StateEnv(_worker["policy"].task, stop_at_success=_worker["stop_at_success"])
     return rollout(_worker["policy"], _worker["env"], seed)

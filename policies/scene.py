@@ -4,8 +4,8 @@ A 100-D state (``infoatlas_rl.maniskill.states``) is reduced to the poses of gri
 else in it follows from them. Two things are then done with the poses:
 
 * **Features** are relative: where the object is from the gripper, where the gripper would have to go to bring the object
-  to its target, each at three scales. A cube looks the same from six sides and a peg from four, so the rotation of an
-  object is the one nearest to the gripper among all that look the same.
+  to its target, each at three scales. A cube looks the same in 24 rotations and a peg in four, so the
+  rotation of an object is the one nearest to the gripper among all that look the same.
 * **Displacements** make new training samples: the gripper (and what it holds) is moved rigidly by a little, or the object
   is turned in the hand, and the commanded poses stay where they were in the world. A policy that is trained on them
   corrects its errors instead of adding them up; no simulator is needed for it.
@@ -181,7 +181,7 @@ def frames(scene: Scene, symmetry: Symmetry) -> Frames:
     if symmetry.aims:
         turn = target.rotation @ canonical(moved, target.rotation, symmetry).mT
     else:
-        turn = torch.eye(3, dtype=moved.dtype).expand_as(moved)
+        turn = torch.eye(3).to(moved).expand_as(moved)
     arrived = target.position + (turn @ (tcp.position - tip).unsqueeze(-1)).squeeze(-1)
     to_object = torch.cat([scene.object.position - tcp.position, rotation_vector(moved @ tcp.rotation.mT)], -1)
     to_target = torch.cat([arrived - tcp.position, rotation_vector(turn)], -1)

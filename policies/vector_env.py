@@ -37,7 +37,7 @@ class ProcessVecEnv(VecEnv):
 
     def __init__(self, make: Sequence[MakeEnv], *, patience: float = 300.0) -> None:
         context = get_context("spawn")
-        self._patience, self._waiting, self._closed = patience, False, False
+        self._patience, self._closed = patience, False
         self._pipes: list[Connection] = []
         self._processes = []
         for number, function in enumerate(make):
@@ -47,12 +47,12 @@ class ProcessVecEnv(VecEnv):
             there.close()
             self._pipes.append(here)
             self._processes.append(process)
-        observation_space, action_space, self.render_mode = self._ask(0, "describe")
+        observation_space, action_space = self._ask(0, "describe")
         super().__init__(len(self._pipes), observation_space, action_space)
 
     def reset(self) -> VecEnvObs:
-        for pipe, seed, options in zip(self._pipes, self._seeds, self._options, strict=True):
-            pipe.send(("reset", (seed, options or None)))
+        for index, (seed, options) in enumerate(zip(self._seeds, self._options, strict=True)):
+            self._send(index, "reset", (seed, options or None))
         results = [self._receive(index) for index in range(self.num_envs)]
         self._reset_seeds()
         self._reset_options()
@@ -60,13 +60,11 @@ class ProcessVecEnv(VecEnv):
         return np.stack([observation for observation, _ in results])
 
     def step_async(self, actions: np.ndarray) -> None:
-        for pipe, action in zip(self._pipes, actions, strict=True):
-            pipe.send(("step", action))
-        self._waiting = True
+        for index, action in enumerate(actions):
+            self._send(index, "step", action)
 
     def step_wait(self) -> VecEnvStepReturn:
         results = [self._receive(index) for index in range(self.num_envs)]
-        self._waiting = False
         observations, rewards, dones, infos, self.reset_infos = map(list, zip(*results, strict=True))
         return np.stack(observations), np.array(rewards, np.float32), np.array(dones), infos
 
@@ -81,6 +79,9 @@ class ProcessVecEnv(VecEnv):
             if process.is_alive():
                 process.kill()
             pipe.close()
+
+    def has_attr(self, attr_name: str) -> bool:
+        return all(self._ask(index, "has", attr_name) for index in range(self.num_envs))
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         return [self._ask(index, "get", attr_name) for index in self._get_indices(indices)]
@@ -99,8 +100,12 @@ class ProcessVecEnv(VecEnv):
         return [self._ask(index, "render") for index in range(self.num_envs)]
 
     def _ask(self, index: int, command: str, argument: Any = None) -> Any:
-        self._pipes[index].send((command, argument))
+        self._send(index, command, argument)
         return self._receive(index)
+
+    def _send(self, index: int, command: str, argument: Any) -> None:
+        with contextlib.suppress(OSError):  # it is gone: what it left behind is read by _receive
+            self._pipes[index].send((command, argument))
 
     def _receive(self, index: int) -> Any:
         pipe, process = self._pipes[index], self._processes[index]
@@ -157,7 +162,9 @@ def _answer(env: gymnasium.Env, command: str, argument: Any) -> Any:
             seed, options = argument
             return env.reset(seed=seed, options=options)
         case "describe":
-            return env.observation_space, env.action_space, env.render_mode
+            return env.observation_space, env.action_space
+        case "has":
+            return env.has_wrapper_attr(argument)
         case "get":
             return env.get_wrapper_attr(argument)
         case "set":

@@ -11,6 +11,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
+from infoatlas_rl.files import replace_file, sha256
+from infoatlas_rl.weights import weights_hash
 from tasks.common import progress_bar
 
 
@@ -26,6 +30,11 @@ def run_task(script: str, log: Path, *options: str) -> None:
         raise RuntimeError(f"tasks/{script}.py {' '.join(options)} failed ({log}):\n{end}")
 
 
+def paths(cfg: DictConfig) -> list[str]:
+    """The options that make another task use the same folders."""
+    return [f"paths.{name}={value}" for name, value in cfg.paths.items()]
+
+
 def train_and_evaluate(folder: Path, env: str, splits: dict[str, int | None], *options: str) -> None:
     """Train a policy into ``folder`` and evaluate it; what is there already is not done again.
 
@@ -33,17 +42,49 @@ def train_and_evaluate(folder: Path, env: str, splits: dict[str, int | None], *o
         env: short name of the task.
         splits: "seen" or "unseen" to the number of scenes, None for all of the protocol.
         options: of ``tasks/train_policy.py``.
+
+    Raises:
+        ValueError: the policy that is there was trained with other options.
     """
-    policy = folder / "policy.safetensors"
+    policy, noted = folder / "policy.safetensors", folder / "options.json"
+    there = json.loads(noted.read_text()) if noted.is_file() else ["options that were not noted"]
+    if policy.is_file() and there != sorted(options):
+        raise ValueError(
+            f"{policy} was trained with {' '.join(there)}, not with {' '.join(sorted(options))}; remove {folder}, or choose "
+            "another run="
+        )
     if not policy.is_file():
         fixed = [f"env={env}", f"out={folder}", "threads=1", "validation.processes=1"]
         run_task("train_policy", folder / "train_policy.txt", *fixed, *options)
+        with replace_file(noted) as temporary:
+            temporary.write_text(json.dumps(sorted(options)))
     for split, episodes in splits.items():
-        if not (folder / f"{split}.json").is_file():
+        if not _evaluated(folder, split, episodes):
             fixed = [f"env={env}", f"policy={policy}", f"eval.split={split}", f"out={folder}/{split}.json"]
             fixed += [f"run={folder}/evaluation", "eval.stop_at_success=true", "eval.processes=1"]
             fixed += [] if episodes is None else [f"eval.episodes={episodes}"]
             run_task("evaluate_policy", folder / "evaluate_policy.txt", *fixed)
+
+
+def _evaluated(folder: Path, split: str, episodes: int | None) -> bool:
+    """Whether this very policy has been evaluated on as many scenes."""
+    path = folder / f"{split}.json"
+    if not path.is_file():
+        return False
+    content = json.loads(path.read_text())
+    return content["policy"]["sha256"] == sha256(folder / "policy.safetensors") and episodes in (None, content["n"])
+
+
+def training_record(folder: Path) -> dict[str, Any]:
+    """How the policy in ``folder`` was made; its key states have to be those of the released InfoAtlas weights."""
+    record = json.loads((folder / "training.json").read_text())
+    released, used = weights_hash("base"), record["keystates"].get("weights_sha256")
+    if used not in (None, released):
+        raise ValueError(
+            f"the key states of {folder} were found with InfoAtlas weights {used[:12]}, the released ones are {released[:12]}; "
+            "discover them again, remove the folder, and train again"
+        )
+    return record
 
 
 def outcomes(folder: Path, split: str) -> dict[int, bool] | None:

@@ -18,13 +18,12 @@ from omegaconf import DictConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
 from infoatlas_rl.weights import weights_hash
 from policies.rollout import wilson
-from tasks.arms import run_all, run_task
-from tasks.common import describe_machine, hydra_main, print_table
+from tasks.arms import paths, run_all, run_task
+from tasks.common import hydra_main, print_table
 
 
 def run(cfg: DictConfig) -> None:
@@ -42,50 +41,59 @@ def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
 def _job(cfg: DictConfig, arm: str, seed: int) -> None:
     folder = _folder(cfg, arm, seed)
     if not (folder / "curve.json").is_file():
-        options = [f"env={cfg.env.name}", f"seed={seed}", f"out={folder}", *cfg.arms[arm].split(), *cfg.train.split()]
-        run_task("train_rl", folder / "train_rl.txt", *options)
+        options = [f"env={cfg.env.name}", f"seed={seed}", f"out={folder}", *paths(cfg)]
+        run_task("train_rl", folder / "train_rl.txt", *options, *cfg.arms[arm].split(), *cfg.train.split())
 
 
 def _write(cfg: DictConfig) -> None:
     arms: dict[str, Any] = {}
     for arm in cfg.arms:
-        paths = [_folder(cfg, arm, seed) / "curve.json" for seed in cfg.seeds]
-        found = [json.loads(path.read_text()) for path in paths if path.is_file()]
+        files = [_folder(cfg, arm, seed) / "curve.json" for seed in cfg.seeds]
+        found = [json.loads(path.read_text()) for path in files if path.is_file()]
         if found:
-            curves = [result["curve"] for result in found]
+            # {steps: [solved with every seed]}
+            curve: dict[int, list[int]] = {}
+            for result in found:
+                for point in result["curve"]:
+                    curve.setdefault(point["steps"], []).append(point["k"])
             arms[arm] = {
                 "seeds": [result["seed"] for result in found],
                 "n": found[0]["episodes"],
-                "steps": [point["steps"] for point in curves[0]],
-                "k": [[point["k"] for point in curve] for curve in curves],
-                "seconds": [result["seconds"] for result in found],
+                "curve": {str(steps): ks for steps, ks in curve.items()},
+                "command": found[0]["command"],
+                "version": found[0]["version"],
+                "machine": found[0]["machine"],
             }
     if not arms:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
-    content = {
-        "task": cfg.env.name,
+    out = Path(cfg.out)
+    content = json.loads(out.read_text()) if out.is_file() else {}
+    content[cfg.env.name] = {
         "arms": arms,
         "weights_sha256": weights_hash("base"),
-        "version": __version__,
-        "machine": describe_machine(1),
-        "command": f"python tasks/benchmark_rl.py env={cfg.env.name}",
+        "version": next(iter(arms.values()))["version"],
+        "machine": next(iter(arms.values()))["machine"],
+        "command": f"python tasks/benchmark_rl.py env={cfg.env.name}" + (f" train='{cfg.train}'" if cfg.train else ""),
     }
-    out = Path(cfg.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(out) as temporary:
         temporary.write_text(json.dumps(content, indent=1))
-    panel = {}
-    for arm, result in arms.items():
-        trials = result["n"] * len(result["k"])
-        solved = [sum(ks) for ks in zip(*result["k"])]
-        panel[arm] = [(step, k / trials, *wilson(k, trials)) for step, k in zip(result["steps"], solved)]
-    curves_with_intervals(Path(cfg.picture), {cfg.env.name: panel}, "environment steps", "success on fresh scenes")
-    steps = next(iter(arms.values()))["steps"]
-    rows = [
-        [str(step), *(" + ".join(str(ks[i]) for ks in r["k"]) + f" of {r['n']}" for r in arms.values() if i < len(r["steps"]))]
-        for i, step in enumerate(steps)
-    ]
-    print(f"\n{cfg.env.name}: solved at any step, by seed")
+    panels = {
+        env: {
+            arm: [
+                (int(steps), sum(ks) / (r["n"] * len(ks)), *wilson(sum(ks), r["n"] * len(ks))) for steps, ks in r["curve"].items()
+            ]
+            for arm, r in entry["arms"].items()
+        }
+        for env, entry in content.items()
+    }
+    curves_with_intervals(Path(cfg.picture), panels, "environment steps", "success on fresh scenes")
+    steps = sorted({int(steps) for r in arms.values() for steps in r["curve"]})
+    rows = []
+    for step in steps:
+        found = [(r["curve"].get(str(step), []), r["n"]) for r in arms.values()]
+        rows.append([f"{step}", *(" + ".join(map(str, ks)) + f" of {n}" if ks else "" for ks, n in found)])
+    print(f"\n{cfg.env.name}: solved at any step, seed by seed")
     print_table(["environment steps", *arms], rows)
 
 

@@ -18,20 +18,30 @@ from omegaconf import DictConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
 from infoatlas_rl.weights import weights_hash
 from policies.rollout import wilson
-from tasks.arms import outcomes, run_all, run_task, train_and_evaluate
-from tasks.common import describe_machine, hydra_main, print_table
+from tasks.arms import outcomes, paths, run_all, run_task, train_and_evaluate, training_record
+from tasks.common import hydra_main, print_table
+
+ARMS = ("infoatlas", "none", "even")
+"""Key states of the others are found in 500 demonstrations, whatever the number to train on."""
 
 
 def run(cfg: DictConfig) -> None:
+    if not set(cfg.arms) <= set(ARMS):
+        raise ValueError(f"arms={list(cfg.arms)}: accepted are {', '.join(ARMS)}")
     jobs = [(arm, count, seed) for seed in cfg.seeds for count in cfg.counts for arm in cfg.arms]
     if not cfg.only_collect:
         # Demonstrations first: jobs at the same time would both collect them.
-        run_task("collect_demos", Path(cfg.run) / "collect_demos.txt", f"env={cfg.env.name}", f"demos.count={max(cfg.counts)}")
+        run_task(
+            "collect_demos",
+            Path(cfg.run) / "collect_demos.txt",
+            f"env={cfg.env.name}",
+            f"demos.count={max(cfg.counts)}",
+            *paths(cfg),
+        )
         named = [
             (f"{arm}, {count} demonstrations, seed {seed}", partial(_job, cfg, arm, count, seed)) for arm, count, seed in jobs
         ]
@@ -45,14 +55,14 @@ def _folder(cfg: DictConfig, arm: str, count: int, seed: int) -> Path:
 
 def _job(cfg: DictConfig, arm: str, count: int, seed: int) -> None:
     folder = _folder(cfg, arm, count, seed)
-    options = [f"keystates={arm}", f"training.seed={seed}", f"demos.count={count}", *cfg.train.split()]
+    options = [f"keystates={arm}", f"training.seed={seed}", f"demos.count={count}", *paths(cfg), *cfg.train.split()]
     if arm == "infoatlas":
         found = folder / "keystates"
         if not (found / "keystates.npz").is_file():
-            discovery = [f"env={cfg.env.name}", f"demos.count={count}", f"out={found}", "threads=1"]
+            discovery = [f"env={cfg.env.name}", f"demos.count={count}", f"out={found}", "threads=1", *paths(cfg)]
             run_task("discover_keystates", folder / "discover_keystates.txt", *discovery)
         options.append(f"keystates.path={found}/keystates.npz")
-    train_and_evaluate(folder, cfg.env.name, {"unseen": None}, *options)
+    train_and_evaluate(folder, cfg.env.name, {"unseen": cfg.episodes}, *options)
 
 
 def _write(cfg: DictConfig) -> None:
@@ -60,9 +70,10 @@ def _write(cfg: DictConfig) -> None:
     for arm in cfg.arms:
         arms[arm] = {}
         for count in cfg.counts:
-            found = [outcomes(_folder(cfg, arm, count, seed), "unseen") for seed in cfg.seeds]
-            found = [outcome for outcome in found if outcome is not None]
+            folders = [_folder(cfg, arm, count, seed) for seed in cfg.seeds]
+            found = [outcome for folder in folders if (outcome := outcomes(folder, "unseen")) is not None]
             if found:
+                training, *_ = (training_record(folder) for folder in folders if outcomes(folder, "unseen") is not None)
                 k, n = sum(sum(o.values()) for o in found), sum(len(o) for o in found)
                 low, high = wilson(k, n)
                 arms[arm][str(count)] = {"k": k, "n": n, "wilson95": [round(low, 4), round(high, 4)], "seeds": len(found)}
@@ -73,9 +84,9 @@ def _write(cfg: DictConfig) -> None:
     content[cfg.env.name] = {
         "arms": arms,
         "weights_sha256": weights_hash("base"),
-        "version": __version__,
-        "machine": describe_machine(1),
-        "command": f"python tasks/benchmark_scale.py env={cfg.env.name}",
+        "version": training["version"],
+        "machine": training["machine"],
+        "command": f"python tasks/benchmark_scale.py env={cfg.env.name}" + (f" train='{cfg.train}'" if cfg.train else ""),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(out) as temporary:

@@ -25,10 +25,11 @@ sys.path.insert(0, str(ROOT))
 
 from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file, sha256
-from infoatlas_rl.maniskill.tasks import Task, get_task
+from infoatlas_rl.maniskill.tasks import Task
 from policies.policy import KeyStatePolicy
 from policies.rollout import evaluate, summary
 from tasks.common import describe_machine, hydra_main, print_table, progress_bar
+from tasks.train_policy import policy_task
 
 UNSEEN_SEED = 2000
 EPISODES = 100
@@ -46,19 +47,24 @@ def scenes(cfg: DictConfig, task: Task, record: dict[str, Any]) -> list[int]:
         raise ValueError(f"eval.split={split} is unknown; choose seen or unseen")
     if episodes is not None and episodes < 1:
         raise ValueError(f"eval.episodes has to be at least 1, not {episodes}")
-    if split == "unseen" or first is not None:
-        count = episodes or (UNSEEN_EPISODES.get(task.name, EPISODES) if split == "unseen" else EPISODES)
-        start = UNSEEN_SEED if first is None else first
-        return list(range(start, start + count))
     seen = record["demonstrations"]["seeds"]
-    if episodes is not None and episodes > len(seen):
-        raise ValueError(f"eval.episodes={episodes}, but the policy has seen {len(seen)} scenes")
+    if split == "unseen":
+        start = UNSEEN_SEED if first is None else first
+        seeds = range(start, start + (episodes or UNSEEN_EPISODES.get(task.name, EPISODES)))
+        if known := set(seeds) & set(seen):
+            raise ValueError(
+                f"{len(known)} of the scenes {start} to {seeds[-1]} are among the policy's demonstrations, so not unseen"
+            )
+        return list(seeds)
+    seen = [seed for seed in seen if first is None or seed >= first]
+    if len(seen) < (episodes or 1):
+        raise ValueError(f"eval.episodes={episodes or 1}, but the policy has seen {len(seen)} such scenes")
     return seen[: episodes or EPISODES]
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate, print and write; returns what is written."""
-    task = get_task(**cfg.env.task)
+    task = policy_task(cfg)
     path = Path(cfg.policy) if cfg.policy else released_policy(task)
     _, record = KeyStatePolicy.load_with_record(path, task.name)
     seeds = scenes(cfg, task, record)
@@ -68,6 +74,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     notes = folder / f"{digest[:12]}{'-stopped' if cfg.eval.stop_at_success else ''}.jsonl"
     if not cfg.resume:
         notes.unlink(missing_ok=True)
+    reused = notes.is_file()
     began = time.perf_counter()
     with progress_bar(f"{task.name}, {cfg.eval.split}", len(seeds)) as bar:
         episodes = evaluate(
@@ -89,7 +96,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "demonstrations": record["demonstrations"]["count"],
         "split": cfg.eval.split,
         **summary(episodes),
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": None if reused else round(time.perf_counter() - began, 1),  # of all episodes, or not known
         "machine": describe_machine(),
         "command": "python " + " ".join(["tasks/evaluate_policy.py", *sys.argv[1:]]),
         "episodes": [asdict(episode) for episode in episodes],
@@ -122,6 +129,8 @@ def _print(content: dict[str, Any]) -> None:
         f"{content['demonstrations']} demonstrations"
     )
     print_table(["", "episodes", "rate", "95 % (Wilson)"], rows)
+    if content["seconds"] is not None:
+        print(f"{n} episodes in {content['seconds']:.0f} s")
 
 
 @hydra_main("evaluate_policy")

@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoatlas_rl.maniskill import pictures
 from infoatlas_rl.maniskill.demos import Demonstration
-from infoatlas_rl.maniskill.tasks import get_task
 from policies.environment import StateEnv
 from policies.policy import KeyStatePolicy
 from policies.rollout import Episode, Trace, rollout
 from tasks.common import hydra_main
 from tasks.evaluate_policy import released_policy
+from tasks.train_policy import policy_task
 
 
 def as_demonstration(trace: Trace, env: StateEnv, seed: int) -> Demonstration:
@@ -46,7 +46,7 @@ def next_key_states(trace: Trace) -> list[pictures.Mark | None]:
 
 
 def film(cfg: DictConfig) -> None:
-    task = get_task(**cfg.env.task)
+    task = policy_task(cfg)
     policy = KeyStatePolicy.load(cfg.policy or released_policy(task), task.name)
     env = StateEnv(task, stop_at_success=True)
     out = Path(cfg.out)

@@ -18,38 +18,41 @@ from omegaconf import DictConfig
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoatlas_rl.files import replace_file
-from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.weights import weights_hash
 from policies.policy import KeyStatePolicy
 from tasks.arms import run_task
 from tasks.common import hydra_main
+from tasks.train_policy import policy_task
 
 LARGEST = 10 * 2**20
 """Bytes of a released policy."""
 
 
 def release(cfg: DictConfig) -> Path:
-    task = get_task(**cfg.env.task)
+    task = policy_task(cfg)
     if cfg.policy is None:
         raise ValueError("say which policy is to be released: policy=PATH")
     source = Path(cfg.policy)
     _, record = KeyStatePolicy.load_with_record(source, task.name)
     if source.stat().st_size > LARGEST:
         raise ValueError(f"{source} has {source.stat().st_size / 2**20:.1f} MB; a released policy has at most {LARGEST >> 20} MB")
+    if "chosen_step" not in record:
+        raise ValueError(f"{source} is a candidate of a training; release the policy.safetensors that it ended with")
     target = Path(cfg.folder) / f"{task.name}.safetensors"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(target) as temporary:
-        shutil.copyfile(source, temporary)
     results = {}
     for split in ("seen", "unseen"):
-        out = Path(cfg.run) / f"{split}.json"
-        options = [f"env={task.name}", f"policy={target}", f"eval.split={split}", f"out={out}", f"run={cfg.run}/evaluation"]
+        result = Path(cfg.run) / f"{split}.json"
+        options = [f"env={task.name}", f"policy={source}", f"eval.split={split}", f"out={result}", f"run={cfg.run}/evaluation"]
         run_task("evaluate_policy", Path(cfg.run) / "evaluate_policy.txt", *options, f"eval.processes={cfg.processes}")
-        content = json.loads(out.read_text())
+        content = json.loads(result.read_text())
         del content["episodes"]
+        content["policy"]["path"] = str(target)
         content["command"] = f"python tasks/evaluate_policy.py env={task.name} eval.split={split}"
         results[split] = content
         print(f"{task.name}, {split}: {content['k']} of {content['n']} at any step, {content['k_at_end']} at the end")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(target) as temporary:
+        shutil.copyfile(source, temporary)
     out = Path(cfg.out)
     merged = json.loads(out.read_text()) if out.is_file() else {}
     training = {key: record[key] for key in ("seconds", "steps_per_s", "machine", "command", "chosen_step")}

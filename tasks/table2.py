@@ -21,12 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.weights import weights_hash
 from policies.rollout import wilson
-from tasks.arms import outcomes, run_all, train_and_evaluate
-from tasks.common import describe_machine, hydra_main, print_table
+from tasks.arms import outcomes, paths, run_all, run_task, train_and_evaluate, training_record
+from tasks.common import CONFIGS, hydra_main, print_table
 
 SPLITS = ("seen", "unseen")
 BOOTSTRAPS = 10_000
@@ -37,10 +36,11 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     ranks = range(max(map(len, arms.values())))
     jobs = [(arm, seeds[rank]) for rank in ranks for arm, seeds in arms.items() if rank < len(seeds)]
     if not cfg.only_collect:
-        splits = {"seen": cfg.seen, "unseen": None}
+        _prepare(cfg, [arm for arm, seeds in arms.items() if seeds])
+        splits = {"seen": cfg.seen, "unseen": cfg.unseen}
 
         def job(arm: str, seed: int) -> None:
-            options = [f"keystates={arm}", f"training.seed={seed}", *cfg.train.split()]
+            options = [f"keystates={arm}", f"training.seed={seed}", f"demos.count={cfg.demos}", *paths(cfg), *cfg.train.split()]
             train_and_evaluate(_folder(cfg, arm, seed), cfg.env.name, splits, *options)
 
         named = [(f"{arm}, seed {seed}", partial(job, arm, seed)) for arm, seed in jobs]
@@ -53,7 +53,7 @@ def _write(cfg: DictConfig, arms: dict[str, list[int]]) -> dict[str, Any]:
     found = {arm: result for arm, result in found.items() if result is not None}
     if not found:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
-    if "infoatlas" in found and "none" in found:
+    if {"infoatlas", "none"} <= set(found) and set(found["infoatlas"]["seeds"]) & set(found["none"]["seeds"]):
         found["infoatlas"]["minus_none"] = _paired(cfg, found["infoatlas"]["seeds"], found["none"]["seeds"])
     out = Path(cfg.out)
     content = json.loads(out.read_text()) if out.is_file() else {}
@@ -63,6 +63,18 @@ def _write(cfg: DictConfig, arms: dict[str, list[int]]) -> dict[str, Any]:
         temporary.write_text(json.dumps(content, indent=1))
     _print(cfg.env.name, found)
     return found
+
+
+def _prepare(cfg: DictConfig, arms: list[str]) -> None:
+    """Demonstrations and key states are there before the first job: two jobs at the same time would both collect them."""
+    for arm in arms:
+        keystates = OmegaConf.load(CONFIGS / "keystates" / f"{arm}.yaml")
+        keystates = OmegaConf.create({"paths": cfg.paths, "env": cfg.env, "keystates": keystates}).keystates
+        if keystates.path is not None and not Path(keystates.path).is_file():
+            raise ValueError(
+                f"no key states at {keystates.path}; make them with: {keystates.command}; or seeds.{arm}=[] leaves them out"
+            )
+    run_task("collect_demos", Path(cfg.run) / "collect_demos.txt", f"env={cfg.env.name}", f"demos.count={cfg.demos}", *paths(cfg))
 
 
 def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
@@ -80,7 +92,7 @@ def _results(cfg: DictConfig, arm: str, seeds: list[int]) -> dict[str, Any] | No
         by_seed = [sum(outcome.values()) for outcome in found]
         k, n = sum(by_seed), sum(len(outcome) for outcome in found)
         result[split] = {"k": k, "n": n, "wilson95": [round(bound, 4) for bound in wilson(k, n)], "k_by_seed": by_seed}
-    training = json.loads((_folder(cfg, arm, done[0]) / "training.json").read_text())
+    training, *_ = (training_record(_folder(cfg, arm, seed)) for seed in done)
     return result | {
         "seeds": done,
         "demonstrations": training["demonstrations"]["count"],
@@ -88,9 +100,9 @@ def _results(cfg: DictConfig, arm: str, seeds: list[int]) -> dict[str, Any] | No
         "training_seconds": training["seconds"],
         "steps_per_s": training["steps_per_s"],
         "weights_sha256": weights_hash("base"),
-        "version": __version__,
-        "machine": describe_machine(1),
-        "command": f"python tasks/table2.py env={cfg.env.name}",
+        "version": training["version"],
+        "machine": training["machine"],
+        "command": f"python tasks/table2.py env={cfg.env.name}" + (f" train='{cfg.train}'" if cfg.train else ""),
     }
 
 
@@ -103,7 +115,7 @@ def _paired(cfg: DictConfig, ours: list[int], others: list[int]) -> dict[str, An
         difference = []
         for seed in seeds:
             a, b = (outcomes(_folder(cfg, arm, seed), split) for arm in ("infoatlas", "none"))
-            difference.append([float(a[scene]) - float(b[scene]) for scene in a])
+            difference.append([float(a[scene]) - float(b[scene]) for scene in sorted(a.keys() & b.keys())])
         by_scene = np.array(difference).mean(0)
         means = by_scene[generator.integers(len(by_scene), size=(BOOTSTRAPS, len(by_scene)))].mean(1)
         low, high = np.quantile(means, [0.025, 0.975])

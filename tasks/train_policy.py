@@ -27,9 +27,9 @@ from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file, sha256
 from infoatlas_rl.keystates.rules import evenly_spaced
 from infoatlas_rl.maniskill.demos import DemonstrationSet
-from infoatlas_rl.maniskill.tasks import get_task
+from infoatlas_rl.maniskill.tasks import TASKS, Task, get_task
 from policies.cloning import Cloning
-from policies.dataset import Windows
+from policies.dataset import Windows, read_key_states
 from policies.policy import KeyStatePolicy
 from policies.rollout import evaluate, summary
 from tasks.collect_demos import demonstrations
@@ -40,10 +40,14 @@ def train(cfg: DictConfig) -> Path:
     """The whole job; returns the file of the policy."""
     torch.set_num_threads(cfg.threads)
     out = Path(cfg.out)
-    demos = demonstrations(cfg, get_task(**cfg.env.task))
-    config = instantiate(cfg.training)
+    task = policy_task(cfg)
     if cfg.keystates.name == "none":
-        config = instantiate(cfg.training, key_weight=0.0)
+        cfg.training.key_weight = 0.0
+    config = instantiate(cfg.training)
+    due = _rounds(cfg)
+    if cfg.keystates.path is not None and not Path(cfg.keystates.path).is_file():
+        raise ValueError(f"no key states at {cfg.keystates.path}; {_remedy(cfg)}")
+    demos = demonstrations(cfg, task)
     key_steps, about = key_states(cfg, demos)
     torch.manual_seed(config.seed)
     policy = KeyStatePolicy(instantiate(cfg.policy))
@@ -54,20 +58,25 @@ def train(cfg: DictConfig) -> Path:
     if cfg.resume and checkpoint.is_file():
         cloning.load(checkpoint)
         print(f"resumed from {checkpoint} at step {cloning.step}")
-    rounds = _fit(cloning, cfg, out, resumed=cloning.step > 0)
-    best = max(rounds, key=lambda r: (r["k"], r["step"]))
+    else:
+        for old in out.glob("step_*"):
+            old.unlink()
     record: dict[str, Any] = {
         "task": cfg.env.name,
         "version": __version__,
         "keystates": about,
         "demonstrations": {"path": str(demos.path), "count": len(demos), "seeds": [demo.seed for demo in demos]},
         "config": OmegaConf.to_container(cfg, resolve=True),
+        "machine": describe_machine(cfg.threads),
+        "command": "python " + " ".join(["tasks/train_policy.py", *sys.argv[1:]]),
+    }
+    rounds = _fit(cloning, cfg, out, due, record)
+    best = max(rounds, key=lambda r: (r["k"], r["step"]))
+    record |= {
         "validation": rounds,
         "chosen_step": best["step"],
         "seconds": round(cloning.seconds, 1),
         "steps_per_s": round(cloning.step / max(cloning.seconds, 1e-9), 2),
-        "machine": describe_machine(cfg.threads),
-        "command": "python " + " ".join(["tasks/train_policy.py", *sys.argv[1:]]),
     }
     chosen, _ = KeyStatePolicy.load_with_record(_candidate(out, best["step"]))
     chosen.save(out / "policy.safetensors", record)
@@ -81,63 +90,86 @@ def train(cfg: DictConfig) -> Path:
     return out / "policy.safetensors"
 
 
+def policy_task(cfg: DictConfig) -> Task:
+    """The task of the options, if it is one that policies are for."""
+    if cfg.env.name not in TASKS:
+        raise ValueError(f"env={cfg.env.name} has no 100-D state, which policies need; choose one of {', '.join(TASKS)}")
+    return get_task(**cfg.env.task)
+
+
 def key_states(cfg: DictConfig, demos: DemonstrationSet) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """Steps ``(n, k)`` of the key states of an arm, and where they are from."""
     arm, count = cfg.keystates, cfg.policy.key_states
     if arm.path is None:
         lengths = np.array([len(demo) for demo in demos])
         return np.asarray(evenly_spaced(lengths, count)), {"arm": arm.name}
-    path = Path(arm.path)
-    remedy = f"make them with: {arm.command}"
-    if len(demos) != 500:
-        remedy += f" demos.count={len(demos)}"
-    if not path.is_file():
-        raise ValueError(f"no key states at {path}; {remedy}")
-    with np.load(path) as file:
-        row_of = {int(seed): row for row, seed in enumerate(file["seed"])}
-        steps, weights = file["step"], str(file["weights_sha256"])
-    missing = [demo.seed for demo in demos if demo.seed not in row_of]
-    if missing or steps.shape[1] != count:
+    try:
+        steps, _ = read_key_states(arm.path, [demo.seed for demo in demos])
+    except ValueError as error:
+        raise ValueError(f"{error}; {_remedy(cfg)}") from error
+    if steps.shape[1] != count:
         raise ValueError(
-            f"{path} holds {steps.shape[1]} key states of {len(steps)} demonstrations, the policy needs {count} of "
-            f"{len(demos)}, {len(missing)} of which are not in the file; {remedy}"
+            f"{arm.path} holds {steps.shape[1]} key states a demonstration, the policy needs {count}; {_remedy(cfg)}"
         )
-    found = steps[[row_of[demo.seed] for demo in demos]]
-    too_late = [demo.seed for demo, row in zip(demos, found) if row.max() >= len(demo)]
+    too_late = [demo.seed for demo, row in zip(demos, steps) if row.max() >= len(demo)]
     if too_late:
-        raise ValueError(f"{path}: key states after the end of demonstrations {too_late[:5]}; it is of other ones, {remedy}")
-    return found, {"arm": arm.name, "path": str(path), "sha256": sha256(path), "weights_sha256": weights}
+        raise ValueError(f"{arm.path}: key states after the end of demonstrations {too_late[:5]}; {_remedy(cfg)}")
+    with np.load(arm.path) as file:
+        weights = str(file["weights_sha256"])
+    return steps, {"arm": arm.name, "path": str(arm.path), "sha256": sha256(arm.path), "weights_sha256": weights}
+
+
+def _remedy(cfg: DictConfig) -> str:
+    """The command that makes the key states that the options need."""
+    usual = {"path": None, "count": 500, "first_seed": 0}
+    options = [f"demos.{name}={cfg.demos[name]}" for name, value in usual.items() if cfg.demos[name] != value]
+    options += [f"env.concepts={cfg.policy.key_states}"] if cfg.policy.key_states != cfg.env.concepts else []
+    return " ".join(["make them with:", cfg.keystates.command, *options])
+
+
+def _rounds(cfg: DictConfig) -> list[int]:
+    """Steps after which the policy is validated; the last one always."""
+    shares, last = cfg.validation.rounds, cfg.training.steps
+    if not all(0 < share <= 1 for share in shares) or cfg.validation.episodes < 1:
+        raise ValueError(
+            f"validation.rounds={list(shares)} have to be shares of the training in (0, 1], and "
+            f"validation.episodes={cfg.validation.episodes} at least 1"
+        )
+    return sorted({max(1, round(share * last)) for share in shares} | {last})
 
 
 def _candidate(out: Path, step: int) -> Path:
     return out / f"step_{step:06d}.safetensors"
 
 
-def _keep(cloning: Cloning, out: Path) -> None:
+def _keep(cloning: Cloning, out: Path, record: dict[str, Any]) -> None:
     """Keep the weights that act now as a candidate; what is known of an earlier one of the same step is void."""
     path = _candidate(out, cloning.step)
     before = sha256(path) if path.is_file() else None
-    cloning.average.save(path, {})
+    cloning.average.save(path, record)
     if sha256(path) != before:
         path.with_suffix(".jsonl").unlink(missing_ok=True)
 
 
-def _fit(cloning: Cloning, cfg: DictConfig, out: Path, *, resumed: bool) -> list[dict[str, Any]]:
+def _fit(cloning: Cloning, cfg: DictConfig, out: Path, due: list[int], record: dict[str, Any]) -> list[dict[str, Any]]:
     """Train, and validate the averaged weights in rounds; every round is kept, so that it need not be run again."""
     last = cloning.config.steps
-    due = sorted({max(1, round(share * last)) for share in cfg.validation.rounds} | {last})
     rounds: list[dict[str, Any]] = []
-    log = RunLog(out, keep=resumed)
+    log = RunLog(out, keep=cloning.step > 0)
     if cloning.step in due:
-        _keep(cloning, out)
+        _keep(cloning, out, record)
     with progress_bar(f"cloning {cfg.env.name}", last, start=cloning.step) as bar:
         for figures in cloning.fit(out / "checkpoint.pt", stops=due):
             log.write(cloning.step, figures)
             bar(cloning.step, f"loss {figures['loss']:.4f}, {figures['steps_per_s']:.1f} steps/s")
             if cloning.step in due:
-                _keep(cloning, out)
+                _keep(cloning, out, record)
     for step in due:
         path = _candidate(out, step)
+        if not path.is_file():
+            raise ValueError(
+                f"{path} is missing: validation.rounds have changed since this training began; resume=false repeats it"
+            )
         seeds = range(cfg.validation.first_seed, cfg.validation.first_seed + cfg.validation.episodes)
         with progress_bar(f"validating step {step}", len(seeds)) as bar:
             episodes = evaluate(

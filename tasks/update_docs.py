@@ -265,9 +265,7 @@ def policies() -> str:
         r = entry["unseen"]
         where = f"version {r['version']}, {r['machine']['threads']} CPU threads ([result](docs/results/policies.json))"
         training = f"{entry['training']['steps']} training steps at {entry['training']['steps_per_s']} per s on one thread"
-        sources.append(
-            f"- {env}: {r['demonstrations']} demonstrations, {training}; `{r['command']}`, {r['seconds']:.0f} s, {where}."
-        )
+        sources.append(f"- {env}: {r['demonstrations']} demonstrations, {training}; `{r['command']}`, {where}.")
     return _table(header, rows) + "\n\n" + "\n".join(sources)
 
 
@@ -327,15 +325,19 @@ def scale() -> str:
 
 
 def rl() -> str:
-    result = _result("rl")
-    arms = result["arms"]
-    steps = next(iter(arms.values()))["steps"]
-    shown = [i for i, step in enumerate(steps) if step % 30000 == 0 or i == len(steps) - 1]
-    rows = []
-    for arm, r in arms.items():
-        for seed, ks in zip(r["seeds"], r["k"], strict=True):
-            rows.append([f"{arm}, seed {seed}", *(f"{ks[i]} of {r['n']}" for i in shown)])
-    return _table(["environment steps", *(f"{steps[i]:,}" for i in shown)], rows) + f"\n\n{_source(result, 'rl')}"
+    """Every third evaluation, and the last one."""
+    parts = []
+    for env, entry in _result("rl").items():
+        steps = sorted({int(steps) for r in entry["arms"].values() for steps in r["curve"]})
+        shown = [str(step) for i, step in enumerate(steps, start=1) if i % 3 == 0 or i == len(steps)]
+        rows = []
+        for arm, r in entry["arms"].items():
+            cells = [" + ".join(map(str, r["curve"].get(step, []))) for step in shown]
+            rows.append([arm, *cells, f"{r['n']} for each of {len(r['seeds'])} seeds"])
+        where = f"version {entry['version']}, one CPU thread ([result](docs/results/rl.json))"
+        header = [f"{env}, solved after", *(f"{int(step):,} steps" for step in shown), "of"]
+        parts.append(f"{_table(header, rows)}\n\n`{entry['command']}`, {where}.")
+    return "\n\n".join(parts)
 
 
 def state_layout() -> str:

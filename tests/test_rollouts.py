@@ -35,6 +35,7 @@ from policies.conditioning import (
     ResidualActions,
 )
 from policies.control import commanded_poses, to_action
+from policies.dataset import read_key_states
 from policies.environment import StateEnv
 from policies.policy import KeyStatePolicy, PolicyConfig
 from policies.rollout import Trace, evaluate, rollout, scatter, summary
@@ -146,10 +147,13 @@ def test_evaluation_in_processes_is_that_of_one_rollout_and_resumes(policy_file,
     assert [done for done, _ in seen] == [1, 2]
     # a killed run leaves half a line; what is noted is not run again
     lines = record.read_text().splitlines()
-    noted = json.loads(lines[0]) | {"steps": 12345}
-    record.write_text(json.dumps(noted) + "\n" + lines[1][:20])
+    noted = json.loads(lines[1]) | {"steps": 12345}
+    record.write_text(json.dumps(noted) + "\n" + lines[2][:20])
     again = evaluate(policy_file, [7, 8], stop_at_success=True, processes=1, record=record)
     assert sorted(episode.steps == 12345 for episode in again) == [False, True]
+    complete = record.read_text()
+    assert evaluate(policy_file, [7, 8], stop_at_success=True, processes=1, record=record) == again
+    assert record.read_text() == complete  # nothing was left to run
 
 
 def test_an_unfit_policy_is_refused_before_processes_start(tmp_path):
@@ -236,6 +240,7 @@ def test_the_vector_environment_has_the_semantics_of_stable_baselines3():
     envs.set_attr("step_count", 2, indices=1)
     assert envs.get_attr("step_count") == [0, 2]
     assert envs.env_is_wrapped(gymnasium.Wrapper) == [False, False]
+    assert (envs.has_attr("step_count"), envs.has_attr("nothing")) == (True, False)
     envs.close()
 
 
@@ -314,15 +319,20 @@ def test_key_states_come_from_a_policy_or_from_the_nearest_demonstration(env, de
     np.testing.assert_allclose(observation[STATE_DIM : STATE_DIM + 3], expected, atol=1e-5)
 
     states = np.stack([demo.states[[40, len(demo) - 1]] for demo in demos])
-    np.savez(tmp_path / "keystates.npz", states=states)
-    nearest = NearestDemonstration(tmp_path / "keystates.npz", np.stack([demo.states[0] for demo in demos]))
+    seeds = np.array([demo.seed for demo in demos])
+    np.savez(tmp_path / "keystates.npz", seed=seeds[::-1], step=np.zeros((3, 2), int), states=states[::-1])
+    _, found = read_key_states(tmp_path / "keystates.npz", seeds.tolist())
+    np.testing.assert_array_equal(found, states)
+    nearest = NearestDemonstration(found, np.stack([demo.states[0] for demo in demos]))
     wrapped = KeyStateConditioning(env, nearest)
     for index, demo in enumerate(demos):
         observation, _ = wrapped.reset(seed=demo.seed)
         expected = states[index, 0, STATE_INDEX["tcp_position"]] - observation[STATE_INDEX["tcp_position"]]
         np.testing.assert_allclose(observation[STATE_DIM : STATE_DIM + 3], expected, atol=1e-4)
-    with pytest.raises(ValueError, match="the demonstrations are 1"):
-        NearestDemonstration(tmp_path / "keystates.npz", demos.demonstrations[0].states[:1])
+    with pytest.raises(ValueError, match=r"key states \(3, 2, 100\) of 1 demonstrations"):
+        NearestDemonstration(found, demos.demonstrations[0].states[:1])
+    with pytest.raises(ValueError, match="1 of the 4 that are needed are not among them"):
+        read_key_states(tmp_path / "keystates.npz", [*seeds.tolist(), 99])
 
 
 def test_a_learner_that_does_nothing_acts_as_the_cloned_policy(env, policy_file):

@@ -290,7 +290,7 @@ def test_committed_results_belong_to_the_released_weights(path):
     results = [content]
     if path.stem in ("keystates", "table2"):  # {env: {arm: result}}
         results = [arm for arms in content.values() for arm in arms.values()]
-    elif path.stem in ("policies", "scale"):  # {env: result}
+    elif path.stem in ("policies", "scale", "rl"):  # {env: result}
         results = list(content.values())
     for result in results:
         assert result["weights_sha256"] == manifest["base"]["sha256"]
