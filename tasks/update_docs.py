@@ -312,15 +312,16 @@ def table2() -> str:
 
 
 def scale() -> str:
+    content = _result("scale")
+    counts = sorted({int(count) for entry in content.values() for results in entry["arms"].values() for count in results})
     rows, lines = [], []
-    for env, entry in _result("scale").items():
-        counts = sorted({int(count) for results in entry["arms"].values() for count in results})
+    for env, entry in content.items():
         for arm, results in entry["arms"].items():
             found = [results.get(str(count)) for count in counts]
             rows.append([env, arm, *("" if r is None else f"{r['k'] / r['n']:.0%} ({r['k']} of {r['n']})" for r in found)])
-        header = ["env", "key states", *(f"{count} demonstrations" for count in counts)]
         where = f"version {entry['version']}, one CPU thread ([result](docs/results/scale.json))"
         lines.append(f"- {env}: `{entry['command']}`, {where}.")
+    header = ["env", "key states", *(f"{count} demonstrations" for count in counts)]
     return _table(header, rows) + "\n\n" + "\n".join(lines)
 
 
@@ -333,7 +334,7 @@ def rl() -> str:
         rows = []
         for arm, r in entry["arms"].items():
             cells = [" + ".join(map(str, r["curve"].get(step, []))) for step in shown]
-            rows.append([arm, *cells, f"{r['n']} for each of {len(r['seeds'])} seeds"])
+            rows.append([arm, *cells, " + ".join([str(r["n"])] * len(r["seeds"]))])
         where = f"version {entry['version']}, one CPU thread ([result](docs/results/rl.json))"
         header = [f"{env}, solved after", *(f"{int(step):,} steps" for step in shown), "of"]
         parts.append(f"{_table(header, rows)}\n\n`{entry['command']}`, {where}.")
