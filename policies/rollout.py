@@ -132,9 +132,7 @@ def evaluate(
 
     KeyStatePolicy.load(policy)  # an unfit file is refused here rather than in every worker
     seeds = list(seeds)
-    done: dict[int, Episode] = {}
-    if record is not None and record.is_file():
-        done = {e.seed: e for e in map(_parse, record.read_text().splitlines()) if e is not None}
+    done = noted(record) if record is not None else {}
     todo = [seed for seed in seeds if seed not in done]
 
     def finish(episode: Episode) -> None:
@@ -188,6 +186,12 @@ def scatter(
                 ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def noted(record: Path) -> dict[int, Episode]:
+    """The episodes that :func:`evaluate` noted in a file, by seed."""
+    lines = record.read_text().splitlines() if record.is_file() else []
+    return {episode.seed: episode for episode in map(_parse, lines) if episode is not None}
 
 
 def _parse(line: str) -> Episode | None:

@@ -27,7 +27,7 @@ from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file, sha256
 from infoatlas_rl.maniskill.tasks import Task
 from policies.policy import KeyStatePolicy
-from policies.rollout import evaluate, summary
+from policies.rollout import evaluate, noted, summary
 from tasks.common import describe_machine, hydra_main, print_table, progress_bar
 from tasks.train_policy import policy_task
 
@@ -74,7 +74,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     notes = folder / f"{digest[:12]}{'-stopped' if cfg.eval.stop_at_success else ''}.jsonl"
     if not cfg.resume:
         notes.unlink(missing_ok=True)
-    reused = notes.is_file()
+    reused = not noted(notes).keys().isdisjoint(seeds)
     began = time.perf_counter()
     with progress_bar(f"{task.name}, {cfg.eval.split}", len(seeds)) as bar:
         episodes = evaluate(
