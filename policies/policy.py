@@ -23,7 +23,7 @@ from infoatlas_rl.weights import WeightsError, read_model, write_model
 from policies.control import CONTROL_MODE, to_action
 from policies.dataset import KEY_SIZE, Batch
 from policies.network import KeyStateTransformer
-from policies.scene import SYMMETRIES, Frames, Pose, Scene, features, frames
+from policies.scene import SYMMETRIES, Frames, Pose, Scene, features, frames, pose_in_states
 
 FORMAT = "infoatlas-policy-1"
 """Changes whenever an older file would be read but act differently."""
@@ -232,7 +232,7 @@ class KeyStatePolicy(nn.Module):
             cursor[due] = 0
         now = torch.tensor(commands[np.arange(n), cursor])
         command = Pose(now[:, :3], now[:, 3:12].unflatten(-1, (3, 3)))
-        action = to_action(command, now[:, 12:], Scene.from_states(torch.tensor(obs)).tcp).numpy()
+        action = to_action(command, now[:, 12:], pose_in_states(torch.from_numpy(obs), "tcp")).numpy()
         return (action[0] if single else action), PolicyState(history, gripper, commands, cursor + 1, keys)
 
     def _decide(self, observations: Tensor, gripper: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -77,13 +77,10 @@ class Scene:
         def part(name: str) -> Tensor:
             return states[..., STATE_INDEX[name]]
 
-        def pose(name: str) -> Pose:
-            return Pose(part(f"{name}_position"), quaternion_matrix(part(f"{name}_quaternion")))
-
-        moved, target = pose("object"), pose("target")
+        moved, target = pose_in_states(states, "object"), pose_in_states(states, "target")
         tip = target.position - part("tip_to_target") - moved.position
         return cls(
-            tcp=pose("tcp"),
+            tcp=pose_in_states(states, "tcp"),
             object=moved,
             target=target,
             tip=(moved.rotation.mT @ tip.unsqueeze(-1)).squeeze(-1),
@@ -125,6 +122,12 @@ class Scene:
     def slipped(self, slip: Pose) -> Scene:
         """The object moved in the hand by ``slip``, a pose in the frame of the gripper."""
         return replace(self, object=self.tcp @ slip @ self.tcp.inverse() @ self.object)
+
+
+def pose_in_states(states: Tensor, name: str) -> Pose:
+    """The pose of "tcp", "object" or "target" in 100-D states ``(..., 100)``."""
+    position, quaternion = states[..., STATE_INDEX[f"{name}_position"]], states[..., STATE_INDEX[f"{name}_quaternion"]]
+    return Pose(position, quaternion_matrix(quaternion))
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     nearest = None
     if cfg.conditioning == "nearest":
+        _key_states(cfg, [])  # there before anything is collected
         demos = demonstrations(cfg, task)
         nearest = _key_states(cfg, [demo.seed for demo in demos]), np.stack([demo.states[0] for demo in demos])
     envs = _environments(cfg, cfg.envs, training=True, nearest=nearest)

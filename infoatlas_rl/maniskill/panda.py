@@ -54,14 +54,10 @@ def forward_kinematics(qpos: Array, root: Array) -> dict[str, Array]:
 
 def tcp_velocity(frames: dict[str, Array], qvel: Array) -> tuple[Array, Array]:
     """Linear (m/s) and angular (rad/s) velocity of the TCP in the world frame, ``(t, 3)`` each, from ``qvel (t, 9)``."""
-    tcp = frames["tcp"][:, :3, 3]
-    linear, angular = np.zeros_like(tcp), np.zeros_like(tcp)
-    for joint in range(7):
-        frame = frames[f"link{joint + 1}"]
-        axis = frame[:, :3, 2] * qvel[:, joint : joint + 1]
-        angular += axis
-        linear += np.cross(axis, tcp - frame[:, :3, 3])
-    return linear, angular
+    links = np.stack([frames[f"link{joint + 1}"] for joint in range(7)])
+    turns = links[:, :, :3, 2] * qvel[:, :7].T[:, :, None]
+    arms = frames["tcp"][:, :3, 3] - links[:, :, :3, 3]
+    return np.cross(turns, arms).sum(0), turns.sum(0)
 
 
 def _transform(rotation: Array, origin: tuple[float, float, float]) -> Array:

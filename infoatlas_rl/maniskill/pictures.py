@@ -175,8 +175,8 @@ def curves_with_intervals(
         for (name, points), colour in zip(arms.items(), COLOURS, strict=False):
             if points:
                 x, rate, low, high = np.array(sorted(points)).T
-                axis.plot(x, rate, "o-", color=colour, lw=1.8, ms=4, label=name)
-                axis.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
+                bars = np.clip([rate - low, high - rate], 0, None)
+                axis.errorbar(x, rate, bars, fmt="o-", color=colour, lw=1.8, ms=4, capsize=3, elinewidth=1, label=name)
         axis.set(title=title, xlabel=x_label, ylim=(-0.02, 1.02))
         if log_x:
             axis.set_xscale("log")
