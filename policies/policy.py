@@ -121,7 +121,7 @@ class KeyStatePolicy(nn.Module):
         """What the network wrote, as poses.
 
         A pose is an offset from the gripper now, and written as a sum: shares of the way to the object and to the target, and
-        offsets in the frames of world, object and target. Near a target its share is 1, and the correction is exact.
+        offsets in the frames of world, object and target. Where a share is 1, displacements of the gripper are undone exactly.
 
         Returns:
             Commands ``(b, chunk, 7)``: translation (m), rotation vector (rad), logit of closing. Key states ``(b, k, 11)``: see
