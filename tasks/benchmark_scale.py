@@ -40,6 +40,7 @@ def run(cfg: DictConfig) -> None:
             Path(cfg.run) / "collect_demos.txt",
             f"env={cfg.env.name}",
             f"demos.count={max(cfg.counts)}",
+            "demos.control_mode=pd_joint_pos",
             *paths(cfg),
         )
         named = [

@@ -74,7 +74,14 @@ def _prepare(cfg: DictConfig, arms: list[str]) -> None:
             raise ValueError(
                 f"no key states at {keystates.path}; make them with: {keystates.command}; or seeds.{arm}=[] leaves them out"
             )
-    run_task("collect_demos", Path(cfg.run) / "collect_demos.txt", f"env={cfg.env.name}", f"demos.count={cfg.demos}", *paths(cfg))
+    run_task(
+        "collect_demos",
+        Path(cfg.run) / "collect_demos.txt",
+        f"env={cfg.env.name}",
+        f"demos.count={cfg.demos}",
+        "demos.control_mode=pd_joint_pos",
+        *paths(cfg),
+    )
 
 
 def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
