@@ -171,8 +171,7 @@ def _in_hindsight(scene: Scene) -> Scene:
     Demonstrations that only just succeed would be imitated with their error, which is as large as the clearance of a hole. In
     hindsight they are perfect demonstrations of a target that is a little to the side (Andrychowicz et al. 2017).
     """
-    tip = scene.object.position + (scene.object.rotation @ scene.tip.unsqueeze(-1)).squeeze(-1)
-    in_target = (scene.target.inverse() @ Pose(tip, scene.object.rotation)).position
+    in_target = (scene.target.inverse() @ Pose(scene.tip_position, scene.object.rotation)).position
     entered = in_target[:, 0] > -scene.sizes[:, 0]
     if not entered.any():
         return scene

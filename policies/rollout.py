@@ -88,16 +88,18 @@ def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, flo
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
+def success_rate(k: int, n: int) -> dict[str, Any]:
+    """k of n with its interval, as result files hold it."""
+    return {"k": k, "n": n, "wilson95": [round(bound, 4) for bound in wilson(k, n)]}
+
+
 def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
     """Success at any step as k of n with its interval, at the end, and the share of episodes that passed each event."""
     n, k = len(episodes), sum(episode.success for episode in episodes)
-    low, high = wilson(k, n)
     names = episodes[0].events if episodes else {}
     return {
-        "k": k,
-        "n": n,
+        **success_rate(k, n),
         "rate": round(k / max(n, 1), 4),
-        "wilson95": [round(low, 4), round(high, 4)],
         "k_at_end": sum(episode.success_at_end for episode in episodes),
         "events": {name: sum(episode.events[name] is not None for episode in episodes) for name in names},
         "mean_steps": round(float(np.mean([episode.steps for episode in episodes])), 1) if episodes else None,

@@ -106,6 +106,11 @@ class Scene:
         sizes = {name: torch.cat([getattr(scene, name) for scene in scenes]) for name in ("tip", "sizes", "width")}
         return cls(**poses, **sizes)
 
+    @property
+    def tip_position(self) -> Tensor:
+        """``(..., 3)``, the tip in the world."""
+        return self.object.position + (self.object.rotation @ self.tip.unsqueeze(-1)).squeeze(-1)
+
     def displaced(self, offset: Tensor, held: Tensor) -> Scene:
         """The gripper moved by ``offset (..., 6)``, together with the object where ``held (..., 1)`` is true."""
         tcp = self.tcp.offset_by(offset)
@@ -180,7 +185,7 @@ def frames(scene: Scene, symmetry: Symmetry) -> Frames:
     """The frames of object and target in a batch of scenes ``(...)``."""
     tcp, target = scene.tcp, scene.target
     moved = canonical(scene.object.rotation, tcp.rotation, symmetry)
-    tip = scene.object.position + (scene.object.rotation @ scene.tip.unsqueeze(-1)).squeeze(-1)
+    tip = scene.tip_position
     if symmetry.aims:
         turn = target.rotation @ canonical(moved, target.rotation, symmetry).mT
     else:
@@ -196,7 +201,7 @@ def features(scene: Scene, symmetry: Symmetry) -> Tensor:
     tcp, target = scene.tcp, scene.target
     near = frames(scene, symmetry)
     to_object, to_target = near.offsets.unbind(-2)
-    tip = scene.object.position + (scene.object.rotation @ scene.tip.unsqueeze(-1)).squeeze(-1)
+    tip = scene.tip_position
     height = scene.object.position[..., 2:] - scene.sizes[..., 2:3]
     parts = [
         tcp.position / 0.3,

@@ -35,6 +35,27 @@ def paths(cfg: DictConfig) -> list[str]:
     return [f"paths.{name}={value}" for name, value in cfg.paths.items()]
 
 
+def command(script: str, cfg: DictConfig) -> str:
+    """The command that repeats a comparison."""
+    return f"python tasks/{script}.py env={cfg.env.name}" + (f" train='{cfg.train}'" if cfg.train else "")
+
+
+def collect_first(cfg: DictConfig, count: int) -> None:
+    """Demonstrations are there before the first job: two jobs at the same time would both collect them."""
+    options = [f"env={cfg.env.name}", f"demos.count={count}", "demos.control_mode=pd_joint_pos", *paths(cfg)]
+    run_task("collect_demos", Path(cfg.run) / "collect_demos.txt", *options)
+
+
+def keep_result(out: Path, env: str, result: dict[str, Any]) -> dict[str, Any]:
+    """Write the result of a task into a file of results, beside those of other tasks; returns all of them."""
+    content = json.loads(out.read_text()) if out.is_file() else {}
+    content[env] = result
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(out) as temporary:
+        temporary.write_text(json.dumps(content, indent=1))
+    return content
+
+
 def train_and_evaluate(folder: Path, env: str, splits: dict[str, int | None], *options: str) -> None:
     """Train a policy into ``folder`` and evaluate it; what is there already is not done again.
 

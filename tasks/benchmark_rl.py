@@ -18,11 +18,10 @@ from omegaconf import DictConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoatlas_rl.files import replace_file
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
 from infoatlas_rl.weights import weights_hash
 from policies.rollout import wilson
-from tasks.arms import paths, run_all, run_task
+from tasks.arms import command, keep_result, paths, run_all, run_task
 from tasks.common import hydra_main, print_table
 
 
@@ -66,18 +65,14 @@ def _write(cfg: DictConfig) -> None:
             }
     if not arms:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
-    out = Path(cfg.out)
-    content = json.loads(out.read_text()) if out.is_file() else {}
-    content[cfg.env.name] = {
+    result = {
         "arms": arms,
         "weights_sha256": weights_hash("base"),
         "version": next(iter(arms.values()))["version"],
         "machine": next(iter(arms.values()))["machine"],
-        "command": f"python tasks/benchmark_rl.py env={cfg.env.name}" + (f" train='{cfg.train}'" if cfg.train else ""),
+        "command": command("benchmark_rl", cfg),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
+    content = keep_result(Path(cfg.out), cfg.env.name, result)
     panels = {
         env: {
             arm: [

@@ -8,7 +8,6 @@ number. Writes ``{env: {arm: {count: {"k", "n"}}}}`` to ``docs/results/scale.jso
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,11 +17,20 @@ from omegaconf import DictConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoatlas_rl.files import replace_file
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
 from infoatlas_rl.weights import weights_hash
-from policies.rollout import wilson
-from tasks.arms import outcomes, paths, run_all, run_task, train_and_evaluate, training_record
+from policies.rollout import success_rate
+from tasks.arms import (
+    collect_first,
+    command,
+    keep_result,
+    outcomes,
+    paths,
+    run_all,
+    run_task,
+    train_and_evaluate,
+    training_record,
+)
 from tasks.common import hydra_main, print_table
 
 ARMS = ("infoatlas", "none", "even")
@@ -34,15 +42,7 @@ def run(cfg: DictConfig) -> None:
         raise ValueError(f"arms={list(cfg.arms)}: accepted are {', '.join(ARMS)}")
     jobs = [(arm, count, seed) for seed in cfg.seeds for count in cfg.counts for arm in cfg.arms]
     if not cfg.only_collect:
-        # Demonstrations first: jobs at the same time would both collect them.
-        run_task(
-            "collect_demos",
-            Path(cfg.run) / "collect_demos.txt",
-            f"env={cfg.env.name}",
-            f"demos.count={max(cfg.counts)}",
-            "demos.control_mode=pd_joint_pos",
-            *paths(cfg),
-        )
+        collect_first(cfg, max(cfg.counts))
         named = [
             (f"{arm}, {count} demonstrations, seed {seed}", partial(_job, cfg, arm, count, seed)) for arm, count, seed in jobs
         ]
@@ -72,26 +72,21 @@ def _write(cfg: DictConfig) -> None:
         arms[arm] = {}
         for count in cfg.counts:
             folders = [_folder(cfg, arm, count, seed) for seed in cfg.seeds]
-            found = [outcome for folder in folders if (outcome := outcomes(folder, "unseen")) is not None]
+            found = {folder: outcome for folder in folders if (outcome := outcomes(folder, "unseen")) is not None}
             if found:
-                training, *_ = (training_record(folder) for folder in folders if outcomes(folder, "unseen") is not None)
-                k, n = sum(sum(o.values()) for o in found), sum(len(o) for o in found)
-                low, high = wilson(k, n)
-                arms[arm][str(count)] = {"k": k, "n": n, "wilson95": [round(low, 4), round(high, 4)], "seeds": len(found)}
+                training, *_ = map(training_record, found)
+                k, n = sum(sum(o.values()) for o in found.values()), sum(map(len, found.values()))
+                arms[arm][str(count)] = success_rate(k, n) | {"seeds": len(found)}
     if not any(arms.values()):
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
-    out = Path(cfg.out)
-    content = json.loads(out.read_text()) if out.is_file() else {}
-    content[cfg.env.name] = {
+    result = {
         "arms": arms,
         "weights_sha256": weights_hash("base"),
         "version": training["version"],
         "machine": training["machine"],
-        "command": f"python tasks/benchmark_scale.py env={cfg.env.name}" + (f" train='{cfg.train}'" if cfg.train else ""),
+        "command": command("benchmark_scale", cfg),
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
+    content = keep_result(Path(cfg.out), cfg.env.name, result)
     panels = {
         env: {
             arm: [(int(count), r["k"] / r["n"], *r["wilson95"]) for count, r in results.items()]

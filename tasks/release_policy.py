@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.weights import weights_hash
 from policies.policy import KeyStatePolicy
-from tasks.arms import run_task
+from tasks.arms import keep_result, run_task
 from tasks.common import hydra_main
 from tasks.train_policy import policy_task
 
@@ -53,17 +53,11 @@ def release(cfg: DictConfig) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(target) as temporary:
         shutil.copyfile(source, temporary)
-    out = Path(cfg.out)
-    merged = json.loads(out.read_text()) if out.is_file() else {}
     training = {key: record[key] for key in ("seconds", "steps_per_s", "machine", "command", "chosen_step")}
-    merged[task.name] = results | {
-        "training": training | {"steps": record["config"]["training"]["steps"]},
-        "weights_sha256": weights_hash("base"),
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(out) as temporary:
-        temporary.write_text(json.dumps(merged, indent=1))
-    print(f"released: {target}, results: {out}")
+    results["training"] = training | {"steps": record["config"]["training"]["steps"]}
+    results["weights_sha256"] = weights_hash("base")
+    keep_result(Path(cfg.out), task.name, results)
+    print(f"released: {target}, results: {cfg.out}")
     return target
 
 

@@ -10,7 +10,6 @@ repeated; an interrupted one goes on.
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -21,10 +20,9 @@ from omegaconf import DictConfig, OmegaConf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from infoatlas_rl.files import replace_file
 from infoatlas_rl.weights import weights_hash
-from policies.rollout import wilson
-from tasks.arms import outcomes, paths, run_all, run_task, train_and_evaluate, training_record
+from policies.rollout import success_rate
+from tasks.arms import collect_first, command, keep_result, outcomes, paths, run_all, train_and_evaluate, training_record
 from tasks.common import CONFIGS, hydra_main, print_table
 
 SPLITS = ("seen", "unseen")
@@ -55,18 +53,13 @@ def _write(cfg: DictConfig, arms: dict[str, list[int]]) -> dict[str, Any]:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
     if {"infoatlas", "none"} <= set(found) and set(found["infoatlas"]["seeds"]) & set(found["none"]["seeds"]):
         found["infoatlas"]["minus_none"] = _paired(cfg, found["infoatlas"]["seeds"], found["none"]["seeds"])
-    out = Path(cfg.out)
-    content = json.loads(out.read_text()) if out.is_file() else {}
-    content[cfg.env.name] = found
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
+    keep_result(Path(cfg.out), cfg.env.name, found)
     _print(cfg.env.name, found)
     return found
 
 
 def _prepare(cfg: DictConfig, arms: list[str]) -> None:
-    """Demonstrations and key states are there before the first job: two jobs at the same time would both collect them."""
+    """Key states and demonstrations are there before the first job."""
     for arm in arms:
         keystates = OmegaConf.load(CONFIGS / "keystates" / f"{arm}.yaml")
         keystates = OmegaConf.create({"paths": cfg.paths, "env": cfg.env, "keystates": keystates}).keystates
@@ -74,14 +67,7 @@ def _prepare(cfg: DictConfig, arms: list[str]) -> None:
             raise ValueError(
                 f"no key states at {keystates.path}; make them with: {keystates.command}; or seeds.{arm}=[] leaves them out"
             )
-    run_task(
-        "collect_demos",
-        Path(cfg.run) / "collect_demos.txt",
-        f"env={cfg.env.name}",
-        f"demos.count={cfg.demos}",
-        "demos.control_mode=pd_joint_pos",
-        *paths(cfg),
-    )
+    collect_first(cfg, cfg.demos)
 
 
 def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
@@ -98,7 +84,7 @@ def _results(cfg: DictConfig, arm: str, seeds: list[int]) -> dict[str, Any] | No
         found = [outcomes(_folder(cfg, arm, seed), split) for seed in done]
         by_seed = [sum(outcome.values()) for outcome in found]
         k, n = sum(by_seed), sum(len(outcome) for outcome in found)
-        result[split] = {"k": k, "n": n, "wilson95": [round(bound, 4) for bound in wilson(k, n)], "k_by_seed": by_seed}
+        result[split] = success_rate(k, n) | {"k_by_seed": by_seed}
     training, *_ = (training_record(_folder(cfg, arm, seed)) for seed in done)
     return result | {
         "seeds": done,
@@ -109,7 +95,7 @@ def _results(cfg: DictConfig, arm: str, seeds: list[int]) -> dict[str, Any] | No
         "weights_sha256": weights_hash("base"),
         "version": training["version"],
         "machine": training["machine"],
-        "command": f"python tasks/table2.py env={cfg.env.name}" + (f" train='{cfg.train}'" if cfg.train else ""),
+        "command": command("table2", cfg),
     }
 
 
