@@ -14,7 +14,7 @@ from torch import Tensor
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.events import grasped
 from policies.control import commanded_poses
-from policies.scene import SYMMETRIES, Pose, Scene, rotation_matrix
+from policies.scene import SYMMETRIES, Pose, Scene, rotation_matrix, turned
 
 KEY_SIZE = 11
 """A key state relative to now: gripper (translation, rotation vector), object (translation), width, whether it is past."""
@@ -176,5 +176,5 @@ def _in_hindsight(scene: Scene) -> Scene:
     if not entered.any():
         return scene
     aside = in_target[int(entered.float().argmax())] * torch.tensor([0.0, 1.0, 1.0])
-    moved = scene.target.position + (scene.target.rotation @ aside.unsqueeze(-1)).squeeze(-1)
+    moved = scene.target.position + turned(aside, scene.target.rotation)
     return replace(scene, target=replace(scene.target, position=moved))

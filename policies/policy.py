@@ -23,7 +23,7 @@ from infoatlas_rl.weights import WeightsError, read_model, write_model
 from policies.control import CONTROL_MODE, to_action
 from policies.dataset import KEY_SIZE, Batch
 from policies.network import KeyStateTransformer
-from policies.scene import SYMMETRIES, Frames, Pose, Scene, features, frames, pose_in_states
+from policies.scene import SYMMETRIES, Frames, Pose, Scene, features, frames, pose_in_states, turned
 
 FORMAT = "infoatlas-policy-1"
 """Changes whenever an older file would be read but act differently."""
@@ -252,5 +252,5 @@ def _pose(written: Tensor, near: Frames, scale: Tensor) -> Tensor:
     world, shares, local = written[..., :6], written[..., 6:10].unflatten(-1, (2, 2)), written[..., 10:16].unflatten(-1, (2, 3))
     position = (shares[..., :1] * near.offsets[..., :3]).sum(-2)
     rotation = (shares[..., 1:] * near.offsets[..., 3:]).sum(-2)
-    turned = (near.rotations @ local.unsqueeze(-1)).squeeze(-1).sum(-2)
-    return torch.cat([position + (world[..., :3] + turned) * scale[..., :3], rotation + world[..., 3:] * scale[..., 3:]], -1)
+    within = turned(local, near.rotations).sum(-2)
+    return torch.cat([position + (world[..., :3] + within) * scale[..., :3], rotation + world[..., 3:] * scale[..., 3:]], -1)

@@ -37,12 +37,11 @@ class Pose:
     rotation: Tensor
 
     def __matmul__(self, other: Pose) -> Pose:
-        moved = (self.rotation @ other.position.unsqueeze(-1)).squeeze(-1)
-        return Pose(self.position + moved, self.rotation @ other.rotation)
+        return Pose(self.position + turned(other.position, self.rotation), self.rotation @ other.rotation)
 
     def inverse(self) -> Pose:
-        turned = self.rotation.mT
-        return Pose(-(turned @ self.position.unsqueeze(-1)).squeeze(-1), turned)
+        back = self.rotation.mT
+        return Pose(-turned(self.position, back), back)
 
     def __getitem__(self, index: object) -> Pose:
         return Pose(self.position[index], self.rotation[index])
@@ -83,7 +82,7 @@ class Scene:
             tcp=pose_in_states(states, "tcp"),
             object=moved,
             target=target,
-            tip=(moved.rotation.mT @ tip.unsqueeze(-1)).squeeze(-1),
+            tip=turned(tip, moved.rotation.mT),
             sizes=torch.cat([part("object_half_size"), part("clearance")], -1),
             width=part("gripper_width"),
         )
@@ -109,7 +108,7 @@ class Scene:
     @property
     def tip_position(self) -> Tensor:
         """``(..., 3)``, the tip in the world."""
-        return self.object.position + (self.object.rotation @ self.tip.unsqueeze(-1)).squeeze(-1)
+        return self.object.position + turned(self.tip, self.object.rotation)
 
     def displaced(self, offset: Tensor, held: Tensor) -> Scene:
         """The gripper moved by ``offset (..., 6)``, together with the object where ``held (..., 1)`` is true."""
@@ -190,7 +189,7 @@ def frames(scene: Scene, symmetry: Symmetry) -> Frames:
         turn = target.rotation @ canonical(moved, target.rotation, symmetry).mT
     else:
         turn = torch.eye(3).to(moved).expand_as(moved)
-    arrived = target.position + (turn @ (tcp.position - tip).unsqueeze(-1)).squeeze(-1)
+    arrived = target.position + turned(tcp.position - tip, turn)
     to_object = torch.cat([scene.object.position - tcp.position, rotation_vector(moved @ tcp.rotation.mT)], -1)
     to_target = torch.cat([arrived - tcp.position, rotation_vector(turn)], -1)
     return Frames(torch.stack([to_object, to_target], -2), torch.stack([moved, target.rotation], -3))
@@ -208,7 +207,7 @@ def features(scene: Scene, symmetry: Symmetry) -> Tensor:
         3 * tcp.rotation[..., :2, 2],
         tcp.rotation[..., :2, 0],
         *_lengths(to_object[..., :3]),
-        *_lengths((tcp.rotation.mT @ to_object[..., :3, None]).squeeze(-1)),
+        *_lengths(turned(to_object[..., :3], tcp.rotation.mT)),
         *_angles(to_object[..., 3:]),
         *_lengths(target.position - tip),
         torch.tanh((target.position - tcp.position) / LENGTH_SCALES[0]),
@@ -220,8 +219,8 @@ def features(scene: Scene, symmetry: Symmetry) -> Tensor:
     ]
     if symmetry.aims:
         parts += [
-            *_lengths((target.rotation.mT @ (tip - target.position).unsqueeze(-1)).squeeze(-1)),
-            *_lengths((target.rotation.mT @ (scene.object.position - target.position).unsqueeze(-1)).squeeze(-1)),
+            *_lengths(turned(tip - target.position, target.rotation.mT)),
+            *_lengths(turned(scene.object.position - target.position, target.rotation.mT)),
             *_lengths(to_target[..., :3]),
             *_angles(to_target[..., 3:]),
             target.rotation[..., :2, 0],
@@ -238,6 +237,11 @@ def _angles(vector: Tensor) -> list[Tensor]:
 
 
 # --- rotations --------------------------------------------------------------------------------------------------------
+
+
+def turned(vector: Tensor, rotation: Tensor) -> Tensor:
+    """Vectors ``(..., 3)``, each turned by its matrix ``(..., 3, 3)``."""
+    return (rotation @ vector.unsqueeze(-1)).squeeze(-1)
 
 
 def quaternion_matrix(quaternion: Tensor) -> Tensor:
