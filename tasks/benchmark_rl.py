@@ -1,9 +1,10 @@
 """Success of SAC against environment steps, plain and with key-state conditioning and shaping.
 
-    python tasks/benchmark_rl.py env=PickCube
+    python tasks/benchmark_rl.py env=PickCube                   # ManiSkill's dense reward
+    python tasks/benchmark_rl.py env=PickCube reward=sparse     # 1 when solved, 0 otherwise
 
 Runs ``tasks/train_rl.py`` for every arm and seed, and writes ``docs/results/rl.json`` and a picture. Finished runs are kept, an
-interrupted one goes on from its checkpoint.
+interrupted one goes on from its checkpoint; with other options both are refused.
 """
 
 from __future__ import annotations
@@ -29,8 +30,12 @@ def run(cfg: DictConfig) -> None:
     if not cfg.only_collect:
         jobs = [(arm, seed) for seed in cfg.seeds for arm in cfg.arms]
         named = [(f"{arm}, seed {seed}", partial(_job, cfg, arm, seed)) for arm, seed in jobs]
-        run_all(f"SAC on {cfg.env.name}", named, cfg.jobs, lambda: _write(cfg))
+        run_all(f"SAC on {_title(cfg)}", named, cfg.jobs, lambda: _write(cfg))
     _write(cfg)
+
+
+def _title(cfg: DictConfig) -> str:
+    return f"{cfg.env.name}, {cfg.reward.removeprefix('normalized_')} reward"
 
 
 def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
@@ -39,9 +44,8 @@ def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
 
 def _job(cfg: DictConfig, arm: str, seed: int) -> None:
     folder = _folder(cfg, arm, seed)
-    if not (folder / "curve.json").is_file():
-        options = [f"env={cfg.env.name}", f"seed={seed}", f"out={folder}", *paths(cfg)]
-        run_task("train_rl", folder / "train_rl.txt", *options, *cfg.arms[arm].split(), *cfg.train.split())
+    options = [f"env={cfg.env.name}", f"reward={cfg.reward}", f"seed={seed}", f"out={folder}", *paths(cfg)]
+    run_task("train_rl", folder / "train_rl.txt", *options, *cfg.arms[arm].split(), *cfg.train.split())
 
 
 def _write(cfg: DictConfig) -> None:
@@ -59,7 +63,6 @@ def _write(cfg: DictConfig) -> None:
                 "seeds": [result["seed"] for result in found],
                 "n": found[0]["episodes"],
                 "curve": {str(steps): ks for steps, ks in curve.items()},
-                "command": found[0]["command"],
                 "version": found[0]["version"],
                 "machine": found[0]["machine"],
             }
@@ -70,17 +73,17 @@ def _write(cfg: DictConfig) -> None:
         "weights_sha256": weights_hash("base"),
         "version": next(iter(arms.values()))["version"],
         "machine": next(iter(arms.values()))["machine"],
-        "command": command("benchmark_rl", cfg),
+        "command": command("benchmark_rl", cfg) + f" reward={cfg.reward}",
     }
-    content = keep_result(Path(cfg.out), cfg.env.name, result)
+    content = keep_result(Path(cfg.out), _title(cfg), result)
     panels = {
-        env: {
+        title: {
             arm: [
                 (int(steps), sum(ks) / (r["n"] * len(ks)), *wilson(sum(ks), r["n"] * len(ks))) for steps, ks in r["curve"].items()
             ]
             for arm, r in entry["arms"].items()
         }
-        for env, entry in content.items()
+        for title, entry in content.items()
     }
     curves_with_intervals(Path(cfg.picture), panels, "environment steps", "success on fresh scenes")
     steps = sorted({int(steps) for r in arms.values() for steps in r["curve"]})
@@ -88,7 +91,7 @@ def _write(cfg: DictConfig) -> None:
     for step in steps:
         found = [(r["curve"].get(str(step), []), r["n"]) for r in arms.values()]
         rows.append([f"{step}", *(" + ".join(map(str, ks)) + f" of {n}" if ks else "" for ks, n in found)])
-    print(f"\n{cfg.env.name}: solved at any step, seed by seed")
+    print(f"\n{_title(cfg)}: solved at any step, seed by seed")
     print_table(["environment steps", *arms], rows)
 
 

@@ -73,6 +73,9 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     torch.set_num_threads(cfg.threads)
     torch.set_float32_matmul_precision("medium")  # products of bfloat16 numbers, summed in float32: a third less time on CPUs
     out = Path(cfg.out)
+    if cfg.resume and (finished := _finished(cfg, out)) is not None:
+        print(f"{out / 'curve.json'} is there already, with all {cfg.steps} steps")
+        return finished
     out.mkdir(parents=True, exist_ok=True)
     nearest = None
     if cfg.conditioning == "nearest":
@@ -133,18 +136,35 @@ def _identity(cfg: DictConfig) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in ("steps", "resume", "threads", "out", "name", "paths")}
 
 
+def _same_run(cfg: DictConfig, out: Path) -> None:
+    """Raise unless the run in ``out`` has these options."""
+    here, there = _identity(cfg), json.loads((out / "options.json").read_text())
+    if differing := [name for name in here | there if here.get(name) != there.get(name)]:
+        pairs = "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in differing)
+        raise ValueError(f"{out} is of another run ({pairs}); choose another name=, or resume=false")
+
+
+def _finished(cfg: DictConfig, out: Path) -> dict[str, Any] | None:
+    """The result of a run that has taken all its steps."""
+    path = out / "curve.json"
+    if not path.is_file():
+        return None
+    content = json.loads(path.read_text())
+    if content["config"]["steps"] < cfg.steps:
+        return None
+    _same_run(cfg, out)
+    return content
+
+
 def _model(cfg: DictConfig, envs: VecMonitor, out: Path) -> tuple[Any, int]:
     """A new learner, or that of the last readable checkpoint, and the steps that it has taken.
 
     Replay buffers are not kept: after an interruption SAC fills a new one before it goes on learning.
     """
-    algorithm, noted = ALGORITHMS[cfg.algorithm], out / "options.json"
+    algorithm = ALGORITHMS[cfg.algorithm]
     saved = sorted((out / "checkpoints").glob("model_*_steps.zip"), key=lambda path: int(path.stem.split("_")[1]))
     if cfg.resume and saved:
-        here, there = _identity(cfg), json.loads(noted.read_text())
-        if differing := [name for name in here | there if here.get(name) != there.get(name)]:
-            pairs = "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in differing)
-            raise ValueError(f"{out} is of another run ({pairs}); choose another name=, or resume=false")
+        _same_run(cfg, out)
         for path in reversed(saved):
             try:
                 model = algorithm.load(path, env=envs, tensorboard_log=str(out))
@@ -156,7 +176,7 @@ def _model(cfg: DictConfig, envs: VecMonitor, out: Path) -> tuple[Any, int]:
             return model, model.num_timesteps
     for path in (*saved, out / "evaluations.npz", out / "curve.json"):
         path.unlink(missing_ok=True)
-    with replace_file(noted) as temporary:
+    with replace_file(out / "options.json") as temporary:
         temporary.write_text(json.dumps(_identity(cfg)))
     options = OmegaConf.to_container(cfg[cfg.algorithm])
     return algorithm("MlpPolicy", envs, seed=cfg.seed, tensorboard_log=str(out), **options), 0

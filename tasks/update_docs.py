@@ -328,7 +328,7 @@ def scale() -> str:
 def rl() -> str:
     """Every third evaluation, and the last one."""
     parts = []
-    for env, entry in _result("rl").items():
+    for title, entry in _result("rl").items():
         steps = sorted({int(steps) for r in entry["arms"].values() for steps in r["curve"]})
         shown = [str(step) for i, step in enumerate(steps, start=1) if i % 3 == 0 or i == len(steps)]
         rows = []
@@ -336,7 +336,7 @@ def rl() -> str:
             cells = [" + ".join(map(str, r["curve"].get(step, []))) for step in shown]
             rows.append([arm, *cells, " + ".join([str(r["n"])] * len(r["seeds"]))])
         where = f"version {entry['version']}, one CPU thread ([result](docs/results/rl.json))"
-        header = [f"{env}, solved after", *(f"{int(step):,} steps" for step in shown), "of"]
+        header = [f"{title}: solved after", *(f"{int(step):,} steps" for step in shown), "of"]
         parts.append(f"{_table(header, rows)}\n\n`{entry['command']}`, {where}.")
     return "\n\n".join(parts)
 

@@ -21,11 +21,11 @@ import hydra
 import torch
 from hydra.utils import instantiate
 
-from infoatlas_rl.files import sha256
+from infoatlas_rl.files import replace_file, sha256
 from infoatlas_rl.maniskill.tasks import TASKS
 from policies.cloning import CloningConfig
 from policies.policy import KeyStatePolicy, PolicyConfig
-from tasks import release_policy, table2
+from tasks import benchmark_rl, benchmark_scale, release_policy, table2
 from tasks.common import CONFIGS
 from tasks.evaluate_policy import released_policy, scenes
 
@@ -244,6 +244,35 @@ def test_paired_differences_are_those_of_the_same_scenes(tmp_path):
     assert 0.25 < high < 0.30
 
 
+def test_success_against_demonstrations_is_gathered(tmp_path, monkeypatch):
+    discovered = []
+
+    def train(folder, env, splits, *options):
+        given = dict(option.split("=", 1) for option in options)
+        count = int(given["demos.count"])
+        episodes = [{"seed": 2000 + i, "success": i < count // 10} for i in range(splits["unseen"])]
+        folder.mkdir(parents=True, exist_ok=True)
+        # As the tasks write them, whole: results are gathered while the next policy is trained.
+        (folder / "training.json").write_text(json.dumps({"keystates": {}, "version": "1", "machine": {}}))
+        with replace_file(folder / "unseen.json") as temporary:
+            temporary.write_text(json.dumps({"episodes": episodes}))
+        assert ("keystates.path" in given) == (given["keystates"] == "infoatlas")
+
+    monkeypatch.setattr(benchmark_scale, "run_task", lambda script, log, *options: discovered.append((script, options)))
+    monkeypatch.setattr(benchmark_scale, "collect_first", lambda cfg, count: None)
+    monkeypatch.setattr(benchmark_scale, "train_and_evaluate", train)
+    files = [f"out={tmp_path}/scale.json", f"picture={tmp_path}/scale.png", f"run={tmp_path}/run"]
+    benchmark_scale.run(compose("benchmark_scale", "env=StackCube", "counts=[20,50]", "seeds=[0,1]", "episodes=10", *files))
+    arms = json.loads((tmp_path / "scale.json").read_text())["StackCube"]["arms"]
+    assert {arm: {count: (r["k"], r["n"]) for count, r in found.items()} for arm, found in arms.items()} == {
+        arm: {"20": (4, 20), "50": (10, 20)} for arm in ("infoatlas", "none")
+    }
+    # Key states are found in the demonstrations at hand, and only for the arm that has them.
+    counts = [option for _, options in discovered for option in options if option.startswith("demos.count=")]
+    assert sorted(counts) == ["demos.count=20"] * 2 + ["demos.count=50"] * 2
+    assert (tmp_path / "scale.png").stat().st_size > 5000
+
+
 def test_a_policy_is_released_only_after_it_has_been_measured(tmp_path, monkeypatch):
     torch.manual_seed(0)
     source = tmp_path / "policy.safetensors"
@@ -320,6 +349,35 @@ def test_reinforcement_learning_trains_evaluates_and_resumes(trained, options):
     assert second.returncode == 0, second.stdout + second.stderr
     assert "resumed from" in second.stdout
     assert [point["steps"] for point in json.loads(curve.read_text())["curve"]] == [60, 120]
+    before = curve.read_bytes()
+    third = run("train_rl", *command, "steps=120")
+    assert "is there already" in third.stdout
+    other = run("train_rl", *command, "steps=120", "reward=sparse")
+    assert other.returncode == 1
+    assert "reward: normalized_dense there, sparse here" in other.stderr
+    assert curve.read_bytes() == before
+
+
+def test_curves_of_learners_are_gathered_over_seeds_and_rewards(tmp_path, monkeypatch):
+    def learner(script, log, *options):
+        given = dict(option.split("=", 1) for option in options)
+        log.parent.mkdir(parents=True)
+        solved = int(given["seed"]) + (5 if "conditioning" in given else 0)
+        curve = [{"steps": 10, "k": 0}, {"steps": 20, "k": solved}]
+        result = {"seed": int(given["seed"]), "episodes": 8, "curve": curve, "version": "1", "machine": {}}
+        with replace_file(log.parent / "curve.json") as temporary:
+            temporary.write_text(json.dumps(result))
+
+    monkeypatch.setattr(benchmark_rl, "run_task", learner)
+    for reward in ("normalized_dense", "sparse"):
+        files = [f"out={tmp_path}/rl.json", f"picture={tmp_path}/rl.png", f"run={tmp_path}/{reward}"]
+        benchmark_rl.run(compose("benchmark_rl", "env=PickCube", f"reward={reward}", *files))
+    content = json.loads((tmp_path / "rl.json").read_text())
+    assert list(content) == ["PickCube, dense reward", "PickCube, sparse reward"]
+    for entry in content.values():
+        assert entry["arms"]["plain SAC"]["curve"] == {"10": [0, 0], "20": [0, 1]}
+        assert entry["arms"]["SAC with key states"]["curve"] == {"10": [0, 0], "20": [5, 6]}
+    assert (tmp_path / "rl.png").stat().st_size > 5000
 
 
 @pytest.mark.simulator
