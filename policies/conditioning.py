@@ -5,7 +5,8 @@ potential-based shaping (Ng, Harada & Russell 1999), which leaves the optimal po
 
     F(s, s') = gamma Phi(s') - Phi(s),    Phi = -(key states after the next one + tanh(distance to the next one / 0.2 m))
 
-The distance is that of the gripper plus that of the object; Phi is 0 when all key states have been passed.
+The distance is that of the gripper plus that of the object plus the difference in the gripper's width; Phi is 0 when all key
+states have been passed.
 """
 
 from __future__ import annotations
@@ -99,13 +100,14 @@ def _describe(states: Array) -> Array:
 class KeyStateConditioning(gymnasium.Wrapper):
     """Append the next key state to the observations of a :class:`~policies.environment.StateEnv`, and shape the reward.
 
-    Key states are passed in order, one when the scene is near to it. ``(100,)`` observations become ``(108,)``.
+    A key state is passed when the scene is near to it or to a later one. ``(100,)`` observations become ``(108,)``.
 
     Args:
         env: observations are 100-D states.
         source: :class:`PredictedKeyStates` or :class:`NearestDemonstration`.
         shaping: weight of the shaping term; 0 for none.
-        gamma: discount of the learner.
+        gamma: discount in the shaping. That of the learner leaves the order of policies as it is, and so prefers none where
+            nothing else is paid; 1 pays for progress itself.
     """
 
     def __init__(self, env: gymnasium.Env, source: KeyStateSource, *, shaping: float = 0.0, gamma: float = 0.99) -> None:
@@ -137,15 +139,13 @@ class KeyStateConditioning(gymnasium.Wrapper):
     def _condition(self, observation: Array) -> tuple[Array, float]:
         keys = self.source.key_states(observation)
         here = _describe(observation)
-        while self.passed < len(keys):
-            offset = keys[self.passed] - here
-            distance = max(np.linalg.norm(offset[:3]), np.linalg.norm(offset[3:6]))
-            if distance > ARRIVED or abs(offset[6]) > WIDTH_ARRIVED:
-                break
-            self.passed += 1
+        gripper, moved, width = (np.linalg.norm(part, axis=1) for part in np.split(keys - here, [3, 6], axis=1))
+        near = (gripper <= ARRIVED) & (moved <= ARRIVED) & (width <= WIDTH_ARRIVED)
+        if near[self.passed :].any():
+            self.passed = int(np.flatnonzero(near)[-1]) + 1
         offset = keys[min(self.passed, len(keys) - 1)] - here
         to_come = len(keys) - self.passed
-        distance = np.linalg.norm(offset[:3]) + np.linalg.norm(offset[3:6])
+        distance = np.linalg.norm(offset[:3]) + np.linalg.norm(offset[3:6]) + abs(offset[6])
         potential = -(to_come - 1 + np.tanh(distance / SHAPING_DISTANCE)) if to_come else 0.0
         condition = np.append(offset, self.passed / len(keys)).astype(np.float32)
         return np.concatenate([observation, condition]), float(potential)

@@ -310,6 +310,18 @@ def test_conditioning_appends_the_next_key_state_and_its_shaping_adds_up(env):
     assert total > 0.2  # one key state is passed, and the next one is 27 cm away
 
 
+def test_a_key_state_that_was_left_out_is_passed_with_the_next_one(env):
+    start, _ = env.reset(seed=1)
+    elsewhere, here, closed, ahead = (key_at(start, move) for move in ((0.3, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, -0.3)))
+    closed[6] = 0.0
+    wrapped = KeyStateConditioning(env, FixedKeys(np.stack([elsewhere, here, closed, ahead])))
+    observation, _ = wrapped.reset(seed=1)
+    assert wrapped.passed == 2
+    # The next one is where the gripper is, but closed, and that is part of its distance.
+    np.testing.assert_allclose(observation[STATE_DIM:], [0, 0, 0, 0, 0, 0, -0.08, 0.5], atol=1e-3)
+    assert wrapped._potential == pytest.approx(-(1 + np.tanh(0.08 / 0.2)), abs=0.01)
+
+
 def test_key_states_come_from_a_policy_or_from_the_nearest_demonstration(env, demos, policy_file, tmp_path):
     policy = KeyStatePolicy.load(policy_file)
     wrapped = KeyStateConditioning(env, PredictedKeyStates(policy))
