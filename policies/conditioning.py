@@ -1,12 +1,13 @@
 """Key states for reinforcement learning, as gymnasium wrappers: conditioning and shaping, residual actions, features.
 
 ``KeyStateConditioning`` appends to every observation where the next key state is, and pays for approaching it by
-potential-based shaping (Ng, Harada & Russell 1999), which leaves the optimal policy as it is:
+potential-based shaping (Ng, Harada & Russell 1999):
 
     F(s, s') = gamma Phi(s') - Phi(s),    Phi = -(key states after the next one + tanh(distance to the next one / 0.2 m))
 
 The distance is that of the gripper plus that of the object plus the difference in the gripper's width; Phi is 0 when all key
-states have been passed.
+states have been passed. With the discount of the learner, returns change by a constant: no optimum moves, but where nothing else
+is paid no policy is preferred either. With gamma = 1 progress itself is paid for, and the sooner the better.
 """
 
 from __future__ import annotations
@@ -106,11 +107,10 @@ class KeyStateConditioning(gymnasium.Wrapper):
         env: observations are 100-D states.
         source: :class:`PredictedKeyStates` or :class:`NearestDemonstration`.
         shaping: weight of the shaping term; 0 for none.
-        gamma: discount in the shaping. That of the learner leaves the order of policies as it is, and so prefers none where
-            nothing else is paid; 1 pays for progress itself.
+        gamma: discount in the shaping: 1 pays for progress, that of the learner leaves the order of policies as it is.
     """
 
-    def __init__(self, env: gymnasium.Env, source: KeyStateSource, *, shaping: float = 0.0, gamma: float = 0.99) -> None:
+    def __init__(self, env: gymnasium.Env, source: KeyStateSource, *, shaping: float = 0.0, gamma: float = 1.0) -> None:
         super().__init__(env)
         if env.observation_space.shape != (STATE_DIM,):
             raise ValueError(f"observations have to be {STATE_DIM}-D states, not {env.observation_space.shape}")

@@ -57,12 +57,11 @@ def build_env(cfg: DictConfig, *, training: bool, nearest: tuple[np.ndarray, np.
     task = policy_task(cfg)
     env: gymnasium.Env = StateEnv(task, stop_at_success=cfg.stop_at_success, reward=cfg.reward, horizon=cfg.horizon)
     cloned = partial(KeyStatePolicy.load, cfg.policy or released_policy(task), task.name)
-    gamma = cfg[cfg.algorithm].gamma if cfg.shaping_gamma is None else cfg.shaping_gamma
-    shaping = cfg.shaping if training else 0.0
+    shaping = {"shaping": cfg.shaping if training else 0.0, "gamma": cfg.shaping_gamma}
     if cfg.conditioning == "predicted":
-        env = KeyStateConditioning(env, PredictedKeyStates(cloned()), shaping=shaping, gamma=gamma)
+        env = KeyStateConditioning(env, PredictedKeyStates(cloned()), **shaping)
     elif cfg.conditioning == "nearest":
-        env = KeyStateConditioning(env, NearestDemonstration(*nearest), shaping=shaping, gamma=gamma)
+        env = KeyStateConditioning(env, NearestDemonstration(*nearest), **shaping)
     if cfg.start == "cloned":
         env = ResidualActions(env, cloned(), scale=cfg.residual)
     return FeatureObservations(env, task)
