@@ -185,7 +185,7 @@ def curves_with_intervals(
             axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel(y_label)
-    axes[0, -1].legend(frameon=False, loc="lower right")
+    axes[0, -1].legend(loc="best")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     _save(figure, path)
