@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -20,6 +21,13 @@ def replace_file(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_same_run(path: Path | str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Raise a ValueError that names both sides of every option in which the run at ``path`` differs from this one."""
+    if differing := [name for name in {**here, **there} if there.get(name) != here.get(name)]:
+        pairs = "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in differing)
+        raise ValueError(f"{path} is of another run ({pairs}); choose another name=, or resume=false")
 
 
 def sha256(path: Path | str) -> str:

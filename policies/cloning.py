@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from infoatlas_rl.files import replace_file
+from infoatlas_rl.files import replace_file, require_same_run
 from policies.dataset import Batch, Displacement, Windows
 from policies.policy import KeyStatePolicy
 
@@ -163,11 +163,7 @@ class Cloning:
             there = state["config"]
         except Exception as error:
             raise ValueError(f"{path}: not a checkpoint of this version ({error}); delete it, or resume=false") from error
-        here = self._identity()
-        if there != here:
-            names = [name for name in here | there if there.get(name) != here.get(name)]
-            differing = [f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names]
-            raise ValueError(f"{path} is of another run ({'; '.join(differing)}); choose another name=, or resume=false")
+        require_same_run(path, there, self._identity())
         self.policy.load_state_dict(state["policy"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

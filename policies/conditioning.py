@@ -139,15 +139,15 @@ class KeyStateConditioning(gymnasium.Wrapper):
     def _condition(self, observation: Array) -> tuple[Array, float]:
         keys = self.source.key_states(observation)
         here = _describe(observation)
-        gripper, moved, width = (np.linalg.norm(part, axis=1) for part in np.split(keys - here, [3, 6], axis=1))
+        offsets = keys - here
+        gripper, moved, width = (np.linalg.norm(part, axis=1) for part in np.split(offsets, [3, 6], axis=1))
         near = (gripper <= ARRIVED) & (moved <= ARRIVED) & (width <= WIDTH_ARRIVED)
         if near[self.passed :].any():
             self.passed = int(np.flatnonzero(near)[-1]) + 1
-        offset = keys[min(self.passed, len(keys) - 1)] - here
-        to_come = len(keys) - self.passed
-        distance = np.linalg.norm(offset[:3]) + np.linalg.norm(offset[3:6]) + abs(offset[6])
+        following, to_come = min(self.passed, len(keys) - 1), len(keys) - self.passed
+        distance = (gripper + moved + width)[following]
         potential = -(to_come - 1 + np.tanh(distance / SHAPING_DISTANCE)) if to_come else 0.0
-        condition = np.append(offset, self.passed / len(keys)).astype(np.float32)
+        condition = np.append(offsets[following], self.passed / len(keys)).astype(np.float32)
         return np.concatenate([observation, condition]), float(potential)
 
 

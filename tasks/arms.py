@@ -50,7 +50,6 @@ def keep_result(out: Path, env: str, result: dict[str, Any]) -> dict[str, Any]:
     """Write the result of a task into a file of results, beside those of other tasks; returns all of them."""
     content = json.loads(out.read_text()) if out.is_file() else {}
     content[env] = result
-    out.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(out) as temporary:
         temporary.write_text(json.dumps(content, indent=1))
     return content

@@ -31,7 +31,7 @@ from stable_baselines3.common.callbacks import CallbackList, CheckpointCallback,
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from infoatlas_rl import __version__
-from infoatlas_rl.files import replace_file
+from infoatlas_rl.files import replace_file, require_same_run
 from infoatlas_rl.maniskill.tasks import Task
 from policies.conditioning import (
     FeatureObservations,
@@ -110,7 +110,12 @@ def _environments(cfg: DictConfig, count: int, *, training: bool, nearest: tuple
 
 
 def _check(cfg: DictConfig) -> Task:
-    choices = {"algorithm": list(ALGORITHMS), "conditioning": ["none", "predicted", "nearest"], "start": ["scratch", "cloned"]}
+    choices = {
+        "algorithm": list(ALGORITHMS),
+        "conditioning": ["none", "predicted", "nearest"],
+        "start": ["scratch", "cloned"],
+        "reward": ["dense", "normalized_dense", "sparse"],
+    }
     for name, accepted in choices.items():
         if cfg[name] not in accepted:
             raise ValueError(f"{name}={cfg[name]} is unknown; choose one of {', '.join(accepted)}")
@@ -137,10 +142,7 @@ def _identity(cfg: DictConfig) -> dict[str, Any]:
 
 def _same_run(cfg: DictConfig, out: Path) -> None:
     """Raise unless the run in ``out`` has these options."""
-    here, there = _identity(cfg), json.loads((out / "options.json").read_text())
-    if differing := [name for name in here | there if here.get(name) != there.get(name)]:
-        pairs = "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in differing)
-        raise ValueError(f"{out} is of another run ({pairs}); choose another name=, or resume=false")
+    require_same_run(out, json.loads((out / "options.json").read_text()), _identity(cfg))
 
 
 def _finished(cfg: DictConfig, out: Path) -> dict[str, Any] | None:
