@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infoatlas_rl.atlas import AtlasConfig, Problem, sample_problems, sample_sizes
-from infoatlas_rl.files import replace_file
+from infoatlas_rl.files import replace_file, require_same_run
 from infoatlas_rl.model import InfoAtlas, InfoAtlasConfig
 from infoatlas_rl.paper import PaperConfig, PaperInfoAtlas
 
@@ -242,8 +242,11 @@ class Pretrainer:
             ValueError: it was made with another configuration; both are named.
         """
         content = torch.load(path, weights_only=True, map_location=self.device)
-        if content["configs"] != self.configs():
-            raise ValueError(f"{path} was made with {content['configs']}, this run is configured with {self.configs()}")
+        there, here = (
+            {f"{section}.{name}": value for section, options in configs.items() for name, value in options.items()}
+            for configs in (content["configs"], self.configs())
+        )
+        require_same_run(path, there, here)
         self.model.load_state_dict(content["model"])
         self.average = content["average"]
         self.optimizer.load_state_dict(content["optimizer"])

@@ -35,7 +35,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def _title(cfg: DictConfig) -> str:
-    return f"{cfg.env.name}, {cfg.reward.removeprefix('normalized_')} reward"
+    return f"{cfg.env.name}, {cfg.reward.replace('_', ' ')} reward"
 
 
 def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
@@ -63,16 +63,14 @@ def _write(cfg: DictConfig) -> None:
                 "seeds": [result["seed"] for result in found],
                 "n": found[0]["episodes"],
                 "curve": {str(steps): ks for steps, ks in curve.items()},
-                "version": found[0]["version"],
-                "machine": found[0]["machine"],
             }
+            ran = {"version": found[0]["version"], "machine": found[0]["machine"]}
     if not arms:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
     result = {
         "arms": arms,
         "weights_sha256": weights_hash("base"),
-        "version": next(iter(arms.values()))["version"],
-        "machine": next(iter(arms.values()))["machine"],
+        **ran,
         "command": command("benchmark_rl", cfg) + f" reward={cfg.reward}",
     }
     content = keep_result(Path(cfg.out), _title(cfg), result)

@@ -373,7 +373,7 @@ def test_curves_of_learners_are_gathered_over_seeds_and_rewards(tmp_path, monkey
         files = [f"out={tmp_path}/rl.json", f"picture={tmp_path}/rl.png", f"run={tmp_path}/{reward}"]
         benchmark_rl.run(compose("benchmark_rl", "env=PickCube", f"reward={reward}", *files))
     content = json.loads((tmp_path / "rl.json").read_text())
-    assert list(content) == ["PickCube, dense reward", "PickCube, sparse reward"]
+    assert list(content) == ["PickCube, normalized dense reward", "PickCube, sparse reward"]
     for entry in content.values():
         assert entry["arms"]["plain SAC"]["curve"] == {"10": [0, 0], "20": [0, 1]}
         assert entry["arms"]["SAC with key states"]["curve"] == {"10": [0, 0], "20": [5, 6]}

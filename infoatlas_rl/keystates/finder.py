@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoatlas_rl.files import replace_file
+from infoatlas_rl.files import replace_file, require_same_run
 from infoatlas_rl.keystates.alignment import Alignment
 from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate
 from infoatlas_rl.loss import InfoAtlasLoss
@@ -416,13 +416,7 @@ class KeyStateFinder:
             ValueError: it was made with other trajectories or another configuration; both are named.
         """
         content = torch.load(path, weights_only=True)
-        theirs, ours = content.get("run"), self._identity()
-        if theirs != ours:
-            different = [name for name in ours if not isinstance(theirs, dict) or theirs.get(name) != ours[name]]
-            sides = [", ".join(f"{name} {(run or {}).get(name)}" for name in different) for run in (theirs, ours)]
-            raise ValueError(
-                f"{path} was made with {sides[0]}; this run has {sides[1]}. Use another output folder or resume=false"
-            )
+        require_same_run(path, content.get("run", {}), self._identity())
         progress = content["progress"]
         self.cuts, self.refining, self.epoch = progress["cuts"], progress["refining"], progress["epoch"]
         self.steps, self.seconds = progress["steps"], progress["seconds"]
