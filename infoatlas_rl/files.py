@@ -27,7 +27,7 @@ def require_same_run(path: Path | str, there: Mapping[str, Any], here: Mapping[s
     """Raise a ValueError that names both sides of every option in which the run at ``path`` differs from this one."""
     if differing := [name for name in {**here, **there} if there.get(name) != here.get(name)]:
         pairs = "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in differing)
-        raise ValueError(f"{path} is of another run ({pairs}); choose another name=, or resume=false")
+        raise ValueError(f"{path} is of another run ({pairs}); choose another folder, or resume=false")
 
 
 def sha256(path: Path | str) -> str:

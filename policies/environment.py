@@ -45,9 +45,11 @@ class StateEnv(gymnasium.Env[Array, Array]):
     ) -> None:
         if task.object is None:
             raise ValueError(f"{task.name} has no 100-D state, which policies need; tasks that have: {', '.join(TASKS)}")
+        if horizon is not None and horizon < 1:
+            raise ValueError(f"horizon={horizon}: an episode has at least one step")
         self.task = task
         self.stop_at_success = stop_at_success
-        self.horizon = horizon or task.horizon
+        self.horizon = task.horizon if horizon is None else horizon
         self.env = make_env(task, control_mode=CONTROL_MODE, obs_mode="none", reward_mode=reward, render=render)
         self.render_mode = "rgb_array" if render else None
         self.observation_space = spaces.Box(-np.inf, np.inf, (STATE_DIM,), np.float32)

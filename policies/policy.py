@@ -1,7 +1,7 @@
 """The policy: normaliser, network, and how its chunks of commands are carried out.
 
-``policy.predict(obs, state, episode_start, deterministic)`` has the signature of stable-baselines3, so SB3's
-``evaluate_policy`` and ``EvalCallback`` run it: observations are the 100-D states of ``StateEnv``, actions those of
+``policy.predict(obs, state, episode_start, deterministic)`` has the signature of stable-baselines3, so that SB3's
+``evaluate_policy`` runs it: observations are the 100-D states of ``StateEnv``, actions those of
 ``pd_ee_delta_pose``, and ``state`` carries the recent steps and the rest of the chunk from call to call.
 """
 
@@ -94,9 +94,7 @@ class KeyStatePolicy(nn.Module):
         self.config = config
         self.task: Task = get_task(config.task)
         self.symmetry = SYMMETRIES[self.task.name]
-        blank = torch.zeros(1, STATE_DIM)
-        blank[:, [21, 55, 68]] = 1
-        inputs = features(Scene.from_states(blank), self.symmetry).shape[-1] + 1
+        inputs = features(Scene.from_states(torch.zeros(1, STATE_DIM)), self.symmetry).shape[-1] + 1
         self.network = KeyStateTransformer(
             inputs,
             context=config.context,
@@ -143,14 +141,24 @@ class KeyStatePolicy(nn.Module):
         write_model(path, self, FORMAT, record)
 
     @classmethod
-    def load(cls, path: Path | str, task: str | None = None) -> KeyStatePolicy:
+    def load(cls, path: Path | str, task: str | None = None, *, key_states: bool = False) -> KeyStatePolicy:
         """Read a policy, in evaluation mode, for acting in ``task`` if that is given.
+
+        Args:
+            key_states: its predictions of key states are needed.
 
         Raises:
             WeightsError: no such file, or a policy for another task, control mode, state layout or version of the code;
-                the message names both sides and the command that trains one that fits.
+                the message names both sides and the command that trains one that fits. Or one trained without key states,
+                where they are needed.
         """
-        return cls.load_with_record(path, task)[0]
+        policy, record = cls.load_with_record(path, task)
+        if key_states and record.get("config", {}).get("training", {}).get("key_weight") == 0:
+            raise WeightsError(
+                f"{path} was trained without key states and predicts none; take one that was trained with them: "
+                f"tasks/train_policy.py env={policy.config.task} keystates=infoatlas"
+            )
+        return policy
 
     @classmethod
     def load_with_record(cls, path: Path | str, task: str | None = None) -> tuple[KeyStatePolicy, dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -77,7 +76,7 @@ def rollout(policy: Policy, env: Any, seed: int, *, trace: Trace | None = None) 
     return Episode(seed, solved is not None, info["success"], solved or len(trace.states) - 1, events)
 
 
-def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(successes: float, trials: float, z: float = 1.959964) -> tuple[float, float]:
     """The 95 % interval of a success rate (Wilson 1927)."""
     if trials == 0:
         return 0.0, 1.0
@@ -88,9 +87,9 @@ def wilson(successes: int, trials: int, z: float = 1.959964) -> tuple[float, flo
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
-def success_rate(k: int, n: int) -> dict[str, Any]:
-    """k of n with its interval, as result files hold it."""
-    return {"k": k, "n": n, "wilson95": [round(bound, 4) for bound in wilson(k, n)]}
+def success_rate(k: int, n: int, *, trainings: int = 1) -> dict[str, Any]:
+    """k of n with its interval, as result files hold it; scenes that several trainings were evaluated on count once in it."""
+    return {"k": k, "n": n, "wilson95": [round(bound, 4) for bound in wilson(k / trainings, n / trainings)]}
 
 
 def summary(episodes: Sequence[Episode]) -> dict[str, Any]:
@@ -207,7 +206,6 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(policy: str, stop_at_success: bool) -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
     _worker.update(path=policy, stop_at_success=stop_at_success)
 
 

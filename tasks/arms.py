@@ -35,11 +35,6 @@ def paths(cfg: DictConfig) -> list[str]:
     return [f"paths.{name}={value}" for name, value in cfg.paths.items()]
 
 
-def command(script: str, cfg: DictConfig) -> str:
-    """The command that repeats a comparison."""
-    return f"python tasks/{script}.py env={cfg.env.name}" + (f" train='{cfg.train}'" if cfg.train else "")
-
-
 def collect_first(cfg: DictConfig, count: int) -> None:
     """Demonstrations are there before the first job: two jobs at the same time would both collect them."""
     options = [f"env={cfg.env.name}", f"demos.count={count}", "demos.control_mode=pd_joint_pos", *paths(cfg)]
@@ -55,44 +50,42 @@ def keep_result(out: Path, env: str, result: dict[str, Any]) -> dict[str, Any]:
     return content
 
 
-def train_and_evaluate(folder: Path, env: str, splits: dict[str, int | None], *options: str) -> None:
+def train_and_evaluate(folder: Path, env: str, splits: dict[str, int], *options: str) -> None:
     """Train a policy into ``folder`` and evaluate it; what is there already is not done again.
 
     Args:
         env: short name of the task.
-        splits: "seen" or "unseen" to the number of scenes, None for all of the protocol.
+        splits: "seen" or "unseen" to the number of scenes.
         options: of ``tasks/train_policy.py``.
 
     Raises:
         ValueError: the policy that is there was trained with other options.
     """
     policy, noted = folder / "policy.safetensors", folder / "options.json"
-    there = json.loads(noted.read_text()) if noted.is_file() else ["options that were not noted"]
-    if policy.is_file() and there != sorted(options):
+    if noted.is_file() and (there := json.loads(noted.read_text())) != sorted(options):
         raise ValueError(
-            f"{policy} was trained with {' '.join(there)}, not with {' '.join(sorted(options))}; remove {folder}, or choose "
-            "another run="
+            f"the policy in {folder} was trained with {' '.join(there)}, not with {' '.join(sorted(options))}; remove the folder "
+            "or choose another run="
         )
     if not policy.is_file():
-        fixed = [f"env={env}", f"out={folder}", "threads=1", "validation.processes=1"]
-        run_task("train_policy", folder / "train_policy.txt", *fixed, *options)
         with replace_file(noted) as temporary:
             temporary.write_text(json.dumps(sorted(options)))
+        fixed = [f"env={env}", f"out={folder}", "threads=1", "validation.processes=1"]
+        run_task("train_policy", folder / "train_policy.txt", *fixed, *options)
     for split, episodes in splits.items():
         if not _evaluated(folder, split, episodes):
             fixed = [f"env={env}", f"policy={policy}", f"eval.split={split}", f"out={folder}/{split}.json"]
-            fixed += [f"run={folder}/evaluation", "eval.stop_at_success=true", "eval.processes=1"]
-            fixed += [] if episodes is None else [f"eval.episodes={episodes}"]
+            fixed += [f"run={folder}/evaluation", "eval.stop_at_success=true", "eval.processes=1", f"eval.episodes={episodes}"]
             run_task("evaluate_policy", folder / "evaluate_policy.txt", *fixed)
 
 
-def _evaluated(folder: Path, split: str, episodes: int | None) -> bool:
+def _evaluated(folder: Path, split: str, episodes: int) -> bool:
     """Whether this very policy has been evaluated on as many scenes."""
     path = folder / f"{split}.json"
     if not path.is_file():
         return False
     content = json.loads(path.read_text())
-    return content["policy"]["sha256"] == sha256(folder / "policy.safetensors") and episodes in (None, content["n"])
+    return content["policy"]["sha256"] == sha256(folder / "policy.safetensors") and content["n"] == episodes
 
 
 def training_record(folder: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from infoatlas_rl.maniskill.states import STATE_INDEX, positions
 from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.weights import weights_hash
 from tasks.collect_demos import demonstrations
-from tasks.common import describe_machine, hydra_main, print_table, progress_bar
+from tasks.common import command_line, describe_machine, hydra_main, print_table, progress_bar
 
 VARIANTS = ("as they are", "retimed")
 
@@ -76,7 +76,7 @@ def benchmark(cfg: DictConfig) -> dict[str, Any]:
         "version": __version__,
         "weights_sha256": weights_hash("base"),
         "machine": describe_machine(cfg.threads),
-        "command": "python " + " ".join(["tasks/benchmark_keystates.py", *sys.argv[1:]]),
+        "command": command_line("benchmark_keystates"),
     }
 
     results: dict[str, Any] = {}

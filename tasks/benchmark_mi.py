@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.weights import weights_hash
-from tasks.common import describe_machine, hydra_main
+from tasks.common import command_line, describe_machine, hydra_main
 from tasks.suites import ablation, atlas, consistency, gradient, independence, known, order
 from tasks.suites import time as timing
 
@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> None:
         "weights": str(cfg.weights),
         "weights_sha256": weights_hash(cfg.weights),
         "machine": describe_machine(cfg.threads),
-        "command": "python " + " ".join(["tasks/benchmark_mi.py", *sys.argv[1:]]),
+        "command": command_line("benchmark_mi"),
     }
     with replace_file(cfg.out) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n")

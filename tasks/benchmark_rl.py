@@ -20,10 +20,9 @@ from omegaconf import DictConfig
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
-from infoatlas_rl.weights import weights_hash
 from policies.rollout import wilson
-from tasks.arms import command, keep_result, paths, run_all, run_task
-from tasks.common import hydra_main, print_table
+from tasks.arms import keep_result, paths, run_all, run_task
+from tasks.common import command_line, hydra_main, print_table
 
 
 def run(cfg: DictConfig) -> None:
@@ -51,9 +50,11 @@ def _job(cfg: DictConfig, arm: str, seed: int) -> None:
 def _write(cfg: DictConfig) -> None:
     arms: dict[str, Any] = {}
     for arm in cfg.arms:
-        files = [_folder(cfg, arm, seed) / "curve.json" for seed in cfg.seeds]
-        found = [json.loads(path.read_text()) for path in files if path.is_file()]
-        if found:
+        folders = [_folder(cfg, arm, seed) for seed in cfg.seeds]
+        folders = [folder for folder in folders if (folder / "curve.json").is_file()]
+        if folders:
+            found = [json.loads((folder / "curve.json").read_text()) for folder in folders]
+            options = json.loads((folders[0] / "options.json").read_text())
             # {steps: [solved with every seed]}
             curve: dict[int, list[int]] = {}
             for result in found:
@@ -62,6 +63,7 @@ def _write(cfg: DictConfig) -> None:
             arms[arm] = {
                 "seeds": [result["seed"] for result in found],
                 "n": found[0]["episodes"],
+                "policy_sha256": options.get("policy_sha256"),  # that predicts the key states
                 "curve": {str(steps): ks for steps, ks in curve.items()},
             }
             ran = {"version": found[0]["version"], "machine": found[0]["machine"]}
@@ -69,15 +71,14 @@ def _write(cfg: DictConfig) -> None:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
     result = {
         "arms": arms,
-        "weights_sha256": weights_hash("base"),
         **ran,
-        "command": command("benchmark_rl", cfg) + f" reward={cfg.reward}",
+        "command": command_line("benchmark_rl"),
     }
     content = keep_result(Path(cfg.out), _title(cfg), result)
     panels = {
         title: {
             arm: [
-                (int(steps), sum(ks) / (r["n"] * len(ks)), *wilson(sum(ks), r["n"] * len(ks))) for steps, ks in r["curve"].items()
+                (int(steps), sum(ks) / (r["n"] * len(ks)), *wilson(sum(ks) / len(ks), r["n"])) for steps, ks in r["curve"].items()
             ]
             for arm, r in entry["arms"].items()
         }

@@ -3,7 +3,8 @@
     python tasks/benchmark_scale.py env=StackCube
 
 Key states are discovered in the demonstrations at hand and in no others; training takes the same number of steps whatever their
-number. Writes ``{env: {arm: {count: {"k", "n"}}}}`` to ``docs/results/scale.json``, and a picture. Finished runs are kept.
+number. Writes ``{env: {"arms": {arm: {count: {"k", "n"}}}}}`` to ``docs/results/scale.json``, and a picture. Finished runs are
+kept.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from infoatlas_rl.weights import weights_hash
 from policies.rollout import success_rate
 from tasks.arms import (
     collect_first,
-    command,
     keep_result,
     outcomes,
     paths,
@@ -31,7 +31,7 @@ from tasks.arms import (
     train_and_evaluate,
     training_record,
 )
-from tasks.common import hydra_main, print_table
+from tasks.common import command_line, hydra_main, print_table
 
 ARMS = ("infoatlas", "none", "even")
 """Key states of the others are found in 500 demonstrations, whatever the number to train on."""
@@ -76,7 +76,7 @@ def _write(cfg: DictConfig) -> None:
             if found:
                 training, *_ = map(training_record, found)
                 k, n = sum(sum(o.values()) for o in found.values()), sum(map(len, found.values()))
-                arms[arm][str(count)] = success_rate(k, n) | {"seeds": len(found)}
+                arms[arm][str(count)] = success_rate(k, n, trainings=len(found)) | {"seeds": len(found)}
     if not any(arms.values()):
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
     result = {
@@ -84,7 +84,7 @@ def _write(cfg: DictConfig) -> None:
         "weights_sha256": weights_hash("base"),
         "version": training["version"],
         "machine": training["machine"],
-        "command": command("benchmark_scale", cfg),
+        "command": command_line("benchmark_scale"),
     }
     content = keep_result(Path(cfg.out), cfg.env.name, result)
     panels = {

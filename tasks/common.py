@@ -6,6 +6,7 @@ import csv
 import functools
 import os
 import platform
+import shlex
 import shutil
 import sys
 import time
@@ -45,6 +46,12 @@ class RunLog:
     def close(self) -> None:
         self._tensorboard.close()
         self._file.close()
+
+
+def command_line(script: str) -> str:
+    """The command of this process as it can be typed again, without the options that change no result."""
+    options = [option for option in sys.argv[1:] if not option.startswith(("jobs=", "only_collect="))]
+    return shlex.join(["python", f"tasks/{script}.py", *options])
 
 
 @contextmanager

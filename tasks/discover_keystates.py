@@ -43,7 +43,7 @@ from infoatlas_rl.maniskill.states import STATE_INDEX, positions
 from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.weights import weights_hash
 from tasks.collect_demos import demonstrations
-from tasks.common import RunLog, describe_machine, hydra_main, print_table, progress_bar
+from tasks.common import RunLog, command_line, describe_machine, hydra_main, print_table, progress_bar
 
 SHOWN = 6
 """Demonstrations in the pictures."""
@@ -198,7 +198,7 @@ def _draw(
     phase = finder.phase[finder.config.delta : -1 : 2]
     pictures.mi_profile(
         out / "mi_profile.png",
-        f"{source.name}: MI of the states {finder.config.delta} ticks apart, {len(profile.pointwise)} demonstrations",
+        f"{source.name}: MI of states {finder.config.delta} ticks apart, from {len(profile.pointwise)} of the demonstrations",
         phase,
         profile.mean,
         [float(np.mean(finder.clock(column))) for column in key_states.steps.T],
@@ -214,6 +214,7 @@ def _draw(
             [[camera.frame(demo, int(step)) for step in steps] for demo, steps in zip(shown, key_states.steps)],
             [[f"key state {k + 1}, step {step}" for k, step in enumerate(steps)] for steps in key_states.steps[: len(shown)]],
             [f"demonstration {demo.episode_id}" for demo in shown],
+            [range(finder.config.concepts)] * len(shown),
         )
         pictures.animation(out / "keystates.gif", camera, shown[0], key_states.steps[0])
         camera.close()
@@ -292,7 +293,7 @@ def _write_results(
         "machine": describe_machine(cfg.threads),
         "seconds": round(seconds, 1),
         "seconds_per_step": round(finder.seconds_per_step, 4),
-        "command": "python " + " ".join(["tasks/discover_keystates.py", *sys.argv[1:]]),
+        "command": command_line("discover_keystates"),
         "concepts": concepts,
         "mi_profile": {
             "time": finder.phase[finder.config.delta : -1 : 2].round(4).tolist(),

@@ -28,8 +28,8 @@ from infoatlas_rl.files import replace_file, sha256
 from infoatlas_rl.maniskill.tasks import Task
 from policies.policy import KeyStatePolicy
 from policies.rollout import evaluate, noted, summary
-from tasks.common import describe_machine, hydra_main, print_table, progress_bar
-from tasks.train_policy import policy_task
+from tasks.common import command_line, describe_machine, hydra_main, print_table, progress_bar
+from tasks.train_policy import policy_task, validation_scenes
 
 UNSEEN_SEED = 2000
 EPISODES = 100
@@ -38,6 +38,11 @@ UNSEEN_EPISODES = {"PegInsertion": 400}
 
 def released_policy(task: Task) -> Path:
     return ROOT / "pretrained" / "policies" / f"{task.name}.safetensors"
+
+
+def unseen_episodes(task: str) -> int:
+    """How many unseen scenes the protocol has."""
+    return UNSEEN_EPISODES.get(task, EPISODES)
 
 
 def scenes(cfg: DictConfig, task: Task, record: dict[str, Any]) -> list[int]:
@@ -50,11 +55,11 @@ def scenes(cfg: DictConfig, task: Task, record: dict[str, Any]) -> list[int]:
     seen = record["demonstrations"]["seeds"]
     if split == "unseen":
         start = UNSEEN_SEED if first is None else first
-        seeds = range(start, start + (episodes or UNSEEN_EPISODES.get(task.name, EPISODES)))
-        if known := set(seeds) & set(seen):
-            raise ValueError(
-                f"{len(known)} of the scenes {start} to {seeds[-1]} are among the policy's demonstrations, so not unseen"
-            )
+        seeds = range(start, start + (episodes or unseen_episodes(task.name)))
+        used = {"among the policy's demonstrations": seen, "those of its validation": validation_scenes(record["config"])}
+        for what, known in used.items():
+            if both := set(seeds) & set(known):
+                raise ValueError(f"{len(both)} of the scenes {start} to {seeds[-1]} are {what}, so not unseen")
         return list(seeds)
     seen = [seed for seed in seen if first is None or seed >= first]
     if len(seen) < (episodes or 1):
@@ -98,7 +103,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         **summary(episodes),
         "seconds": None if reused else round(time.perf_counter() - began, 1),  # of all episodes, or not known
         "machine": describe_machine(),
-        "command": "python " + " ".join(["tasks/evaluate_policy.py", *sys.argv[1:]]),
+        "command": command_line("evaluate_policy"),
         "episodes": [asdict(episode) for episode in episodes],
     }
     if cfg.eval.stop_at_success:

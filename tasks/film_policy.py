@@ -47,42 +47,37 @@ def next_key_states(trace: Trace) -> list[pictures.Mark | None]:
 
 def film(cfg: DictConfig) -> None:
     task = policy_task(cfg)
-    policy = KeyStatePolicy.load(cfg.policy or released_policy(task), task.name)
+    policy = KeyStatePolicy.load(cfg.policy or released_policy(task), task.name, key_states=True)
     env = StateEnv(task, stop_at_success=True)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     camera = pictures.open_camera(task)
-    frames, titles, rows = [], [], []
+    frames, titles, rows, concepts = [], [], [], []
     for seed in cfg.seeds:
         trace = Trace()
         episode: Episode = rollout(policy, env, seed, trace=trace)
         demo, marks = as_demonstration(trace, env, seed), next_key_states(trace)
         # One frame half-way to every key state, and the last one.
-        count = policy.config.key_states
+        count, last = policy.config.key_states, len(marks) - 1
         heading = np.array([count if mark is None else mark.concept for mark in marks])
-        steps = [_middle(heading, k) for k in range(count)]
-        steps.append(len(marks) - 1)
-        frames.append([camera.frame(demo, step, marks[step]) for step in steps])
-        titles.append([_title(step, marks[step]) for step in steps])
+        middle = [np.nonzero(heading == k)[0] for k in range(count)]
+        steps = [int(np.median(there)) if len(there) else None for there in middle]
+        frames.append([None if step is None else camera.frame(demo, step, marks[step]) for step in [*steps, last]])
+        titles.append([_title(k, step) for k, step in enumerate(steps)] + [f"step {last}, the end"])
+        concepts.append([*range(count), None])
         rows.append(f"seed {seed}, " + (f"solved in {episode.steps}" if episode.success else "not solved"))
         print(f"scene {seed}: " + (f"solved in {episode.steps} steps" if episode.success else "not solved"))
         if seed == cfg.seeds[0]:
-            changes = np.nonzero(np.diff(heading))[0] + 1
-            pictures.animation(out / "rollout.gif", camera, demo, changes, marks=marks)
-    pictures.contact_sheet(out / "rollout.png", frames, titles, rows)
+            passed = np.searchsorted(heading, np.arange(count), side="right")
+            pictures.animation(out / "rollout.gif", camera, demo, passed[passed < len(heading)], marks=marks)
+    pictures.contact_sheet(out / "rollout.png", frames, titles, rows, concepts)
     camera.close()
     env.close()
     print(f"film: {out / 'rollout.gif'}, contact sheet: {out / 'rollout.png'}")
 
 
-def _middle(heading: np.ndarray, k: int) -> int:
-    """The step half-way to key state ``k``, or the last one before the policy headed for a later one."""
-    there = np.nonzero(heading == k)[0]
-    return int(np.median(there)) if len(there) else max(int((heading < k).sum()) - 1, 0)
-
-
-def _title(step: int, mark: pictures.Mark | None) -> str:
-    return f"step {step}" + ("" if mark is None else f", to key state {mark.concept + 1}")
+def _title(k: int, step: int | None) -> str:
+    return f"not headed for\nkey state {k + 1}" if step is None else f"step {step}, to key state {k + 1}"
 
 
 @hydra_main("film_policy")

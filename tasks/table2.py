@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoatlas_rl.weights import weights_hash
 from policies.rollout import success_rate
-from tasks.arms import collect_first, command, keep_result, outcomes, paths, run_all, train_and_evaluate, training_record
-from tasks.common import CONFIGS, hydra_main, print_table
+from tasks.arms import collect_first, keep_result, outcomes, paths, run_all, train_and_evaluate, training_record
+from tasks.common import CONFIGS, command_line, hydra_main, print_table
+from tasks.evaluate_policy import unseen_episodes
 
 SPLITS = ("seen", "unseen")
 BOOTSTRAPS = 10_000
@@ -35,7 +36,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     jobs = [(arm, seeds[rank]) for rank in ranks for arm, seeds in arms.items() if rank < len(seeds)]
     if not cfg.only_collect:
         _prepare(cfg, [arm for arm, seeds in arms.items() if seeds])
-        splits = {"seen": cfg.seen, "unseen": cfg.unseen}
+        splits = {"seen": cfg.seen, "unseen": unseen_episodes(cfg.env.name) if cfg.unseen is None else cfg.unseen}
 
         def job(arm: str, seed: int) -> None:
             options = [f"keystates={arm}", f"training.seed={seed}", f"demos.count={cfg.demos}", *paths(cfg), *cfg.train.split()]
@@ -84,7 +85,7 @@ def _results(cfg: DictConfig, arm: str, seeds: list[int]) -> dict[str, Any] | No
         found = [outcomes(_folder(cfg, arm, seed), split) for seed in done]
         by_seed = [sum(outcome.values()) for outcome in found]
         k, n = sum(by_seed), sum(len(outcome) for outcome in found)
-        result[split] = success_rate(k, n) | {"k_by_seed": by_seed}
+        result[split] = success_rate(k, n, trainings=len(done)) | {"k_by_seed": by_seed}
     training, *_ = (training_record(_folder(cfg, arm, seed)) for seed in done)
     return result | {
         "seeds": done,
@@ -95,7 +96,7 @@ def _results(cfg: DictConfig, arm: str, seeds: list[int]) -> dict[str, Any] | No
         "weights_sha256": weights_hash("base"),
         "version": training["version"],
         "machine": training["machine"],
-        "command": command("table2", cfg),
+        "command": command_line("table2"),
     }
 
 
@@ -112,7 +113,13 @@ def _paired(cfg: DictConfig, ours: list[int], others: list[int]) -> dict[str, An
         by_scene = np.array(difference).mean(0)
         means = by_scene[generator.integers(len(by_scene), size=(BOOTSTRAPS, len(by_scene)))].mean(1)
         low, high = np.quantile(means, [0.025, 0.975])
-        result[split] = {"difference": round(float(by_scene.mean()), 4), "interval95": [round(low, 4), round(high, 4)]}
+        result[split] = {
+            "difference": round(float(by_scene.mean()), 4),
+            "interval95": [round(low, 4), round(high, 4)],
+            "better": int((np.array(difference) > 0).sum()),
+            "worse": int((np.array(difference) < 0).sum()),
+            "episodes": int(np.size(difference)),
+        }
     return result
 
 
@@ -127,7 +134,10 @@ def _print(env: str, found: dict[str, Any]) -> None:
         for split in SPLITS:
             d = found["infoatlas"]["minus_none"][split]
             low, high = d["interval95"]
-            print(f"InfoAtlas minus none, {split}: {d['difference']:+.1%} (95 %: {low:+.1%} to {high:+.1%})")
+            print(
+                f"InfoAtlas minus none, {split}: {d['difference']:+.1%} (95 %: {low:+.1%} to {high:+.1%}); of {d['episodes']} "
+                f"episodes it alone solves {d['better']}, none alone {d['worse']}"
+            )
 
 
 @hydra_main("table2")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from policies.dataset import Windows, read_key_states
 from policies.policy import KeyStatePolicy
 from policies.rollout import evaluate, summary
 from tasks.collect_demos import demonstrations
-from tasks.common import RunLog, describe_machine, hydra_main, print_table, progress_bar
+from tasks.common import RunLog, command_line, describe_machine, hydra_main, print_table, progress_bar
 
 
 def train(cfg: DictConfig) -> Path:
@@ -48,6 +49,11 @@ def train(cfg: DictConfig) -> Path:
     if cfg.keystates.path is not None and not Path(cfg.keystates.path).is_file():
         raise ValueError(f"no key states at {cfg.keystates.path}; {_remedy(cfg)}")
     demos = demonstrations(cfg, task)
+    if both := {demo.seed for demo in demos} & set(validation_scenes(cfg)):
+        raise ValueError(
+            f"{len(both)} of the validation scenes are among the demonstrations (seed {min(both)}, for one); choose another "
+            f"validation.first_seed than {cfg.validation.first_seed}"
+        )
     key_steps, about = key_states(cfg, demos)
     torch.manual_seed(config.seed)
     policy = KeyStatePolicy(instantiate(cfg.policy))
@@ -68,7 +74,7 @@ def train(cfg: DictConfig) -> Path:
         "demonstrations": {"path": str(demos.path), "count": len(demos), "seeds": [demo.seed for demo in demos]},
         "config": OmegaConf.to_container(cfg, resolve=True),
         "machine": describe_machine(cfg.threads),
-        "command": "python " + " ".join(["tasks/train_policy.py", *sys.argv[1:]]),
+        "command": command_line("train_policy"),
     }
     rounds = _fit(cloning, cfg, out, due, record)
     best = max(rounds, key=lambda r: (r["k"], r["step"]))
@@ -79,9 +85,9 @@ def train(cfg: DictConfig) -> Path:
         "steps_per_s": round(cloning.step / max(cloning.seconds, 1e-9), 2),
     }
     chosen, _ = KeyStatePolicy.load_with_record(_candidate(out, best["step"]))
-    chosen.save(out / "policy.safetensors", record)
     with replace_file(out / "training.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1))
+    chosen.save(out / "policy.safetensors", record)  # the last one: where it is, the training is over
     print(f"\nvalidation on scenes {cfg.validation.first_seed} and up, success at any step")
     print_table(["step", "success", "of"], [[str(r["step"]), str(r["k"]), str(r["n"])] for r in rounds])
     print(f"{cloning.step} steps in {cloning.seconds:.0f} s, {record['steps_per_s']} per s; chosen: step {best['step']}")
@@ -95,6 +101,12 @@ def policy_task(cfg: DictConfig) -> Task:
     if cfg.env.name not in TASKS:
         raise ValueError(f"env={cfg.env.name} has no 100-D state, which policies need; choose one of {', '.join(TASKS)}")
     return get_task(**cfg.env.task)
+
+
+def validation_scenes(config: Mapping[str, Any]) -> range:
+    """Seeds of the scenes that choose the checkpoint."""
+    first = config["validation"]["first_seed"]
+    return range(first, first + config["validation"]["episodes"])
 
 
 def key_states(cfg: DictConfig, demos: DemonstrationSet) -> tuple[NDArray[np.int64], dict[str, Any]]:
@@ -170,7 +182,7 @@ def _fit(cloning: Cloning, cfg: DictConfig, out: Path, due: list[int], record: d
             raise ValueError(
                 f"{path} is missing: validation.rounds have changed since this training began; resume=false repeats it"
             )
-        seeds = range(cfg.validation.first_seed, cfg.validation.first_seed + cfg.validation.episodes)
+        seeds = validation_scenes(cfg)
         with progress_bar(f"validating step {step}", len(seeds)) as bar:
             episodes = evaluate(
                 path,

@@ -20,12 +20,14 @@ pytest.importorskip("stable_baselines3")
 import hydra
 import torch
 from hydra.utils import instantiate
+from stable_baselines3.common.evaluation import evaluate_policy
 
 from infoatlas_rl.files import replace_file, sha256
 from infoatlas_rl.maniskill.tasks import TASKS
+from infoatlas_rl.weights import WeightsError
 from policies.cloning import CloningConfig
 from policies.policy import KeyStatePolicy, PolicyConfig
-from tasks import benchmark_rl, benchmark_scale, release_policy, table2
+from tasks import benchmark_rl, benchmark_scale, release_policy, table2, train_rl
 from tasks.common import CONFIGS
 from tasks.evaluate_policy import released_policy, scenes
 
@@ -75,7 +77,7 @@ def test_every_arm_has_key_states_and_the_command_that_makes_them():
 
 def test_scenes_of_the_protocol():
     cfg = compose("evaluate_policy", "env=PegInsertion")
-    record = {"demonstrations": {"seeds": [3, 5, 8]}}
+    record = {"demonstrations": {"seeds": [3, 5, 8]}, "config": {"validation": {"first_seed": 100, "episodes": 10}}}
     assert scenes(cfg, TASKS["PegInsertion"], record) == list(range(2000, 2400))
     assert scenes(cfg, TASKS["PickCube"], record) == list(range(2000, 2100))
     cfg.eval.split = "seen"
@@ -88,9 +90,12 @@ def test_scenes_of_the_protocol():
     cfg.eval.first_seed, cfg.eval.episodes = 4, None
     assert scenes(cfg, TASKS["PegInsertion"], record) == [5, 8]
     cfg.eval.split, cfg.eval.episodes = "unseen", 3
-    assert scenes(cfg, TASKS["PegInsertion"], {"demonstrations": {"seeds": [3]}}) == [4, 5, 6]
+    assert scenes(cfg, TASKS["PegInsertion"], record | {"demonstrations": {"seeds": [3]}}) == [4, 5, 6]
     cfg.eval.episodes = 5
     with pytest.raises(ValueError, match=r"2 of the scenes 4 to 8 are among the policy's demonstrations"):
+        scenes(cfg, TASKS["PegInsertion"], record)
+    cfg.eval.first_seed = 107
+    with pytest.raises(ValueError, match=r"3 of the scenes 107 to 111 are those of its validation"):
         scenes(cfg, TASKS["PegInsertion"], record)
     cfg.eval.split = "test"
     with pytest.raises(ValueError, match="choose seen or unseen"):
@@ -139,7 +144,7 @@ def test_evaluation_writes_every_episode_and_goes_on_where_it_was(trained, tmp_p
     options = [
         "env=PickCube",
         f"policy={policy}",
-        "eval.first_seed=30000",
+        "eval.first_seed=60000",
         f"run={tmp_path}",
         "eval.processes=1",
         "eval.stop_at_success=true",
@@ -151,7 +156,7 @@ def test_evaluation_writes_every_episode_and_goes_on_where_it_was(trained, tmp_p
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert (one["n"], two["n"]) == (1, 2)
     assert two["episodes"][0] == one["episodes"][0]
-    assert [episode["seed"] for episode in two["episodes"]] == [30000, 30001]
+    assert [episode["seed"] for episode in two["episodes"]] == [60000, 60001]
     assert two["k"] == sum(episode["success"] for episode in two["episodes"])
     assert two["horizon"] == 150
     assert two["policy"]["sha256"] == sha256(policy)
@@ -357,6 +362,40 @@ def test_reinforcement_learning_trains_evaluates_and_resumes(trained, options):
     assert "reward: normalized_dense there, sparse here" in other.stderr
     assert curve.read_bytes() == before
 
+    learner, env = train_rl.load(curve.parent)
+    mean, _ = evaluate_policy(learner, env, n_eval_episodes=1)
+    assert np.isfinite(mean)
+    env.close()
+    checkpoints = curve.parent / "checkpoints"
+    buffers = [path.name for path in checkpoints.glob("*.pkl")]
+    assert buffers == ([] if "algorithm=ppo" in options else ["model_replay_buffer_120_steps.pkl"])
+    for path in checkpoints.glob("*.zip"):
+        path.write_bytes(path.read_bytes()[:100])
+    broken = run("train_rl", *command, "steps=180")
+    assert "none of the 2 checkpoints" in broken.stderr
+    assert curve.read_bytes() == before
+
+
+def test_episodes_are_as_long_as_the_start_needs():
+    def horizon(*options):
+        return train_rl._horizon(compose("train_rl", "env=PegInsertion", *options))
+
+    assert horizon() == 50
+    assert horizon("start=cloned") is None  # the task's
+    assert horizon("start=cloned", "horizon=80") == horizon("horizon=80") == 80
+
+
+def test_runs_differ_by_what_has_an_effect():
+    def identity(*options):
+        return train_rl._identity(compose("train_rl", "env=PickCube", *options))
+
+    assert identity() == identity("shaping=0.5", "ppo.gamma=0.5", "residual=0.1", "demos.count=9", "steps=9")
+    for option in ("sac.gamma=0.5", "reward=sparse", "horizon=80", "seed=3"):
+        assert identity() != identity(option)
+    predicted = identity("conditioning=predicted")
+    assert predicted["policy_sha256"] == sha256(released_policy(TASKS["PickCube"]))
+    assert predicted != identity("conditioning=predicted", "shaping=0.5")
+
 
 def test_curves_of_learners_are_gathered_over_seeds_and_rewards(tmp_path, monkeypatch):
     def learner(script, log, *options):
@@ -367,6 +406,7 @@ def test_curves_of_learners_are_gathered_over_seeds_and_rewards(tmp_path, monkey
         result = {"seed": int(given["seed"]), "episodes": 8, "curve": curve, "version": "1", "machine": {}}
         with replace_file(log.parent / "curve.json") as temporary:
             temporary.write_text(json.dumps(result))
+        (log.parent / "options.json").write_text(json.dumps({"policy_sha256": "ab"} if "conditioning" in given else {}))
 
     monkeypatch.setattr(benchmark_rl, "run_task", learner)
     for reward in ("normalized_dense", "sparse"):
@@ -377,6 +417,7 @@ def test_curves_of_learners_are_gathered_over_seeds_and_rewards(tmp_path, monkey
     for entry in content.values():
         assert entry["arms"]["plain SAC"]["curve"] == {"10": [0, 0], "20": [0, 1]}
         assert entry["arms"]["SAC with key states"]["curve"] == {"10": [0, 0], "20": [5, 6]}
+        assert [arm["policy_sha256"] for arm in entry["arms"].values()] == [None, "ab"]
     assert (tmp_path / "rl.png").stat().st_size > 5000
 
 
@@ -387,6 +428,14 @@ def test_wrong_choices_in_reinforcement_learning_are_answered(trained):
     assert "algorithm=td3 is unknown; choose one of sac, ppo" in answer.stderr
     answer = run("train_rl", "env=PickCube", "conditioning=nearest", f"paths.root={trained[0]}")
     assert "make them with: python tasks/discover_keystates.py env=PickCube" in answer.stderr
+
+
+def test_a_policy_without_key_states_predicts_none(tmp_path):
+    policy = KeyStatePolicy(PolicyConfig("PickCube", key_states=4, width=32, depth=1))
+    policy.save(tmp_path / "policy.safetensors", {"config": {"training": {"key_weight": 0.0}}})
+    KeyStatePolicy.load(tmp_path / "policy.safetensors")
+    with pytest.raises(WeightsError, match="trained without key states and predicts none"):
+        KeyStatePolicy.load(tmp_path / "policy.safetensors", key_states=True)
 
 
 @pytest.mark.simulator
@@ -416,8 +465,8 @@ def test_released_policies_are_those_that_were_measured(name):
 
 @pytest.mark.simulator
 def test_the_released_policy_picks_cubes_up(tmp_path):
-    """Five validation scenes, on which it was chosen: a seeded run, all of them are solved."""
-    options = ["env=PickCube", "eval.first_seed=30000", "eval.episodes=5", f"out={tmp_path}/r.json", f"run={tmp_path}"]
+    """A seeded run in five scenes; of 100 others it solves all."""
+    options = ["env=PickCube", "eval.first_seed=60000", "eval.episodes=5", f"out={tmp_path}/r.json", f"run={tmp_path}"]
     answer = run("evaluate_policy", *options, "eval.stop_at_success=true")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert json.loads((tmp_path / "r.json").read_text())["k"] == 5

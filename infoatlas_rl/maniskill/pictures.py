@@ -54,9 +54,8 @@ def timeline(path: Path, title: str, panels: Sequence[Panel]) -> None:
         for (name, values), colour in zip(panel.curves.items(), ("0.55", "0.15", "0.35"), strict=False):
             axis.plot(values, color=colour, lw=1.3, label=name)
         length = len(next(iter(panel.curves.values())))
-        axis.set_xlim(0, length - 1)
-        top = max(float(np.max(values)) for values in panel.curves.values()) * 1.05
-        axis.set_ylim(0, top * 1.2)
+        axis.set_xlim(0, length)
+        axis.set_ylim(0, max(float(np.max(values)) for values in panel.curves.values()) * 1.1)
         mi_axis = axis.twinx()
         mi_axis.plot(panel.mi_steps, panel.mi, color=_MI_COLOUR, lw=0.9, alpha=0.5, label="pointwise MI (nats)")
         mi_axis.plot(panel.mi_steps, panel.mi_mean, color=_MI_COLOUR, lw=1.6, label="MI over all (nats)")
@@ -64,11 +63,11 @@ def timeline(path: Path, title: str, panels: Sequence[Panel]) -> None:
         for number, (name, step) in enumerate(panel.events.items()):
             if step is not None:
                 axis.axvline(step, color="0.3", ls=":", lw=1.2)
-                axis.text(step, top * (1.17 - 0.09 * (number % 2)), f" {name}", fontsize=7, va="top", ha="left", color="0.3")
+                _label_above(axis, step, name, number)
         for concept, step in enumerate(panel.key_steps):
             label = f"key state {concept + 1}" if row == 0 else None
             axis.axvline(step, color=COLOURS[concept % len(COLOURS)], lw=2.2, alpha=0.85, label=label)
-        axis.set_title(panel.title, fontsize=8, loc="left", pad=2)
+        axis.set_title(panel.title, fontsize=8, loc="left", pad=14)
         if row == 0:
             lines, labels = (
                 a + b for a, b in zip(axis.get_legend_handles_labels(), mi_axis.get_legend_handles_labels(), strict=True)
@@ -99,35 +98,58 @@ def mi_profile(
     axis.set_xlabel("time on the common clock (share of the trajectory)")
     axis.set_ylabel("MI (nats)", color=_MI_COLOUR)
     axis.set_xlim(0, 1.01)
-    axis.set_ylim(0, float(profile.max()) * 1.35)
-    top = axis.get_ylim()[1]
+    axis.set_ylim(0, float(profile.max()) * 1.2)
     for number, (name, times) in enumerate(event_phases.items()):
         low, median, high = np.quantile(times, [0.1, 0.5, 0.9])
-        axis.axvspan(low, high, color="0.85", lw=0)
-        axis.axvline(median, color="0.3", ls=":", lw=1.2)
-        axis.text(median, top * (0.99 - 0.08 * (number % 2)), f" {name}", fontsize=8, va="top", color="0.3")
+        axis.axvspan(low, high, color="0.85", lw=0, label=None if number else "event, middle 80 % of demonstrations")
+        axis.axvline(median, color="0.3", ls=":", lw=1.2, label=None if number else "its median")
+        _label_above(axis, median, name, number)
     for concept, when in enumerate(key_phases):
-        axis.axvline(when, color=COLOURS[concept % len(COLOURS)], lw=2.2, alpha=0.85)
-        axis.text(when, top * 0.02, f"{concept + 1}", fontsize=9, ha="right", color=COLOURS[concept % len(COLOURS)])
-    axis.set_title(title, fontsize=10)
+        colour = COLOURS[concept % len(COLOURS)]
+        axis.axvline(when, color=colour, lw=2.2, alpha=0.85, label=None if concept else "key state")
+        axis.text(when, axis.get_ylim()[1] * 0.02, f"{concept + 1}", fontsize=9, ha="right", color=colour)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncol=3, fontsize=8, frameon=False)
+    axis.set_title(title, fontsize=10, pad=26)
     figure.tight_layout()
     _save(figure, path)
 
 
-def contact_sheet(path: Path, frames: Sequence[Sequence[Image]], titles: Sequence[Sequence[str]], rows: Sequence[str]) -> None:
-    """Frames of the key states, one row per demonstration."""
+def _label_above(axis: Any, x: float, name: str, number: int) -> None:
+    """The name of an event over its line; every second one higher, as neighbours may be close."""
+    place = axis.get_xaxis_transform()
+    axis.text(x, 1.01, name + "\n" * (number % 2), fontsize=7, va="bottom", ha="center", color="0.3", transform=place)
+
+
+def contact_sheet(
+    path: Path,
+    frames: Sequence[Sequence[Image | None]],
+    titles: Sequence[Sequence[str]],
+    rows: Sequence[str],
+    concepts: Sequence[Sequence[int | None]],
+) -> None:
+    """Frames of the key states, one row per demonstration.
+
+    Args:
+        frames: None leaves a place empty but for its title.
+        rows: titles of the rows.
+        concepts: decide the colours of the borders; None: grey.
+    """
     plt = _pyplot()
     columns = len(frames[0])
     figure, axes = plt.subplots(len(frames), columns, figsize=(2.1 * columns, 2.25 * len(frames)), squeeze=False)
     for row, images in enumerate(frames):
         for column, image in enumerate(images):
-            axis = axes[row, column]
-            axis.imshow(image)
+            axis, concept = axes[row, column], concepts[row][column]
             axis.set_xticks([])
             axis.set_yticks([])
-            axis.set_title(titles[row][column], fontsize=7, pad=2)
+            if image is None:
+                axis.text(0.5, 0.5, titles[row][column], fontsize=7, ha="center", va="center", color="0.5")
+            else:
+                axis.imshow(image)
+                axis.set_title(titles[row][column], fontsize=7, pad=2)
+            colour = "0.6" if concept is None else COLOURS[concept % len(COLOURS)]
             for side in axis.spines.values():
-                side.set(color=COLOURS[column % len(COLOURS)], linewidth=2)
+                side.set(color=colour, linewidth=2, visible=image is not None)
         axes[row, 0].set_ylabel(rows[row], fontsize=7)
     figure.tight_layout()
     _save(figure, path)
@@ -247,12 +269,11 @@ class RenderedFrames:
         camera = self.env.unwrapped.scene.human_render_cameras["render_camera"].get_params()
         extrinsic, intrinsic = (camera[name][0].cpu().numpy() for name in ("extrinsic_cv", "intrinsic_cv"))
         u, v, depth = intrinsic @ (extrinsic[:3] @ np.append(mark.position, 1))
-        u, v, radius = u / depth, v / depth, len(image) / 45
+        u, v, radius, width = u / depth, v / depth, len(image) / 30, max(len(image) // 90, 1)
         picture = Pillow.fromarray(image)
-        outline = COLOURS[mark.concept % len(COLOURS)]
-        ImageDraw.Draw(picture).ellipse(
-            (u - radius, v - radius, u + radius, v + radius), outline=outline, width=len(image) // 120
-        )
+        draw = ImageDraw.Draw(picture)
+        for r, colour, thickness in ((radius + width, "white", 3 * width), (radius, COLOURS[mark.concept % len(COLOURS)], width)):
+            draw.ellipse((u - r, v - r, u + r, v + r), outline=colour, width=thickness)
         return np.asarray(picture)
 
     def close(self) -> None:
