@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from infoatlas_rl.files import replace_file
+from infoatlas_rl.files import replace_file, sha256
 from infoatlas_rl.maniskill.states import LAYOUT
 from infoatlas_rl.maniskill.tasks import TASKS
 from infoatlas_rl.weights import pretrained_folder, read_weights, released
@@ -45,8 +45,9 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def _source(result: dict[str, Any], name: str) -> str:
     """The command, and where it ran."""
-    where = f"version {result['version']}, {result['machine']['threads']} CPU threads ([result](docs/results/{name}.json))"
-    return f"`{result['command']}`, {where}."
+    threads = result["machine"]["threads"]
+    where = f"version {result['version']}, {threads} CPU thread{'' if threads == 1 else 's'}"
+    return f"`{result['command']}`, {where} ([result](docs/results/{name}.json))."
 
 
 def bmi() -> str:
@@ -171,7 +172,7 @@ def keystates() -> str:
     """The short table of the README."""
     rows = []
     for env, arms in _keystates().items():
-        for arm in ("infoatlas", "mine-1000", "mine-100", "infonet", "none", "velocity minima", "even"):
+        for arm in ("infoatlas", "mine-1000", "mine-100", "infonet", "none", "profile maxima", "velocity minima", "even"):
             if arm in arms:
                 r = arms[arm]
                 cells = [f"{r['f1']:.2f}", _retimed(r), f"{r['precision']:.0%}", f"{r['recall']:.0%}", _seconds(r)]
@@ -237,9 +238,10 @@ def _keystates_sources() -> str:
         r = arms["infoatlas"]
         fewer = [arm for arm in arms if len(arms[arm].get("seeds", r["seeds"])) < len(r["seeds"])]
         seeds = f"{len(r['seeds'])} seeds" + (f" ({len(arms[fewer[0]]['seeds'])} of {' and '.join(fewer)})" if fewer else "")
+        if "retimed" in r:
+            seeds += f", no stops: {len(r['retimed']['seeds'])}"
         what = f"{r['demonstrations']} demonstrations from seed {r['first_seed']} on, {seeds}"
-        where = f"version {r['version']}, {r['machine']['threads']} CPU threads ([result](docs/results/keystates.json))"
-        lines.append(f"- {env}: {what}; `{r['command']}`, {where}.")
+        lines.append(f"- {env}: {what}; {_source(r, 'keystates')}")
     return "\n".join(lines)
 
 
@@ -258,14 +260,24 @@ def policies() -> str:
             cells.append(f"{r['k_at_end'] / r['n']:.1%}")
         seen, unseen = PAPER_TABLE2[env]
         minutes = f"{entry['training']['seconds'] / 60:.1f} min"
-        rows.append([env, cells[0], cells[1], cells[2], cells[3], f"{seen:.1f} % / {unseen:.1f} %", minutes])
-    header = ["env", "seen scenes", "at the end", "unseen scenes", "at the end", "InfoAtlas paper (ManiSkill 2)", "training"]
+        none = _result("table2")[env]["none"]
+        without = " / ".join(f"{none[split]['k'] / none[split]['n']:.1%}" for split in ("seen", "unseen"))
+        rows.append([env, cells[0], cells[1], cells[2], cells[3], without, f"{seen:.1f}% / {unseen:.1f}%", minutes])
+    header = [
+        "env",
+        "seen scenes",
+        "at the end",
+        "unseen scenes",
+        "at the end",
+        "ours without key states, seen / unseen",
+        "InfoAtlas paper (ManiSkill 2), seen / unseen",
+        "gradient steps take",
+    ]
     sources = []
     for env, entry in _result("policies").items():
         r = entry["unseen"]
-        where = f"version {r['version']}, {r['machine']['threads']} CPU threads ([result](docs/results/policies.json))"
         training = f"{entry['training']['steps']} training steps at {entry['training']['steps_per_s']} per s on one thread"
-        sources.append(f"- {env}: {r['demonstrations']} demonstrations, {training}; `{r['command']}`, {where}.")
+        sources.append(f"- {env}: {r['demonstrations']} demonstrations, {training}; {_source(r, 'policies')}")
     return _table(header, rows) + "\n\n" + "\n".join(sources)
 
 
@@ -298,16 +310,16 @@ def table2() -> str:
         if difference:
             parts = []
             for split in ("seen", "unseen"):
-                low, high = difference[split]["interval95"]
-                parts.append(
-                    f"{split} {100 * difference[split]['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
-                )
-            lines.append(f"- {env}, InfoAtlas minus none, same scenes and seeds: {', '.join(parts)}.")
+                d = difference[split]
+                low, high = d["interval95"]
+                apart = f"alone in {d['better']}, none alone in {d['worse']} of {d['episodes']} episodes"
+                if d["better"] + d["worse"]:
+                    apart += f"; {100 * d['difference']:+.1f} points, 95 %: {100 * low:+.1f} to {100 * high:+.1f}"
+                parts.append(f"{split}: {apart}")
+            lines.append(f"- {env}, solved by InfoAtlas or by none, same scenes and seeds: {'. '.join(parts)}.")
         r = next(iter(content[env].values()))
-        where = f"version {r['version']}, one CPU thread ([result](docs/results/table2.json))"
-        lines.append(
-            f"- {env}: {r['demonstrations']} demonstrations, {r['training_steps']} training steps; `{r['command']}`, {where}."
-        )
+        what = f"{r['demonstrations']} demonstrations, {r['training_steps']} training steps"
+        lines.append(f"- {env}: {what}; {_source(r, 'table2')}")
     return _table(header, rows) + "\n\n" + "\n".join(lines)
 
 
@@ -319,8 +331,7 @@ def scale() -> str:
         for arm, results in entry["arms"].items():
             found = [results.get(str(count)) for count in counts]
             rows.append([env, arm, *("" if r is None else f"{r['k'] / r['n']:.0%} ({r['k']} of {r['n']})" for r in found)])
-        where = f"version {entry['version']}, one CPU thread ([result](docs/results/scale.json))"
-        lines.append(f"- {env}: `{entry['command']}`, {where}.")
+        lines.append(f"- {env}: {_source(entry, 'scale')}")
     header = ["env", "key states", *(f"{count} demonstrations" for count in counts)]
     return _table(header, rows) + "\n\n" + "\n".join(lines)
 
@@ -335,9 +346,8 @@ def rl() -> str:
         for arm, r in entry["arms"].items():
             cells = [" + ".join(map(str, r["curve"].get(step, []))) for step in shown]
             rows.append([arm, *cells, " + ".join([str(r["n"])] * len(r["seeds"]))])
-        where = f"version {entry['version']}, one CPU thread ([result](docs/results/rl.json))"
-        header = [f"{title}: solved after", *(f"{int(step):,} steps" for step in shown), "of"]
-        parts.append(f"{_table(header, rows)}\n\n`{entry['command']}`, {where}.")
+        header = [f"{title}: scenes solved after", *(f"{int(step):,} steps" for step in shown), "of"]
+        parts.append(f"{_table(header, rows)}\n\n{_source(entry, 'rl')}")
     return "\n\n".join(parts)
 
 
@@ -370,6 +380,23 @@ def weights() -> str:
     return _table(["name", "parameters", "file", "training", "time", "sha256"], rows)
 
 
+def policy_files() -> str:
+    from policies.policy import KeyStatePolicy
+    from tasks.evaluate_policy import released_policy
+
+    rows = []
+    for name, task in TASKS.items():
+        path = released_policy(task)
+        policy, record = KeyStatePolicy.load_with_record(path, name)
+        parameters = sum(p.numel() for p in policy.parameters())
+        keystates, training = record["keystates"], record["config"]["training"]
+        what = f"{policy.config.key_states} by {keystates['arm']}, weights `{keystates['weights_sha256'][:8]}...`"
+        data = f"{record['demonstrations']['count']} demonstrations, {training['steps']} steps, seed {training['seed']}"
+        file = f"`policies/{path.name}`, {parameters:,} parameters, {path.stat().st_size / 2**20:.1f} MB"
+        rows.append([f"`{task.env_id}`", file, what, data, f"{task.horizon}", f"`{sha256(path)[:16]}...`"])
+    return _table(["task", "file", "key states", "training", "horizon", "sha256"], rows)
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "bmi": bmi,
     "discrete": discrete,
@@ -388,6 +415,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "rl": rl,
     "state-layout": state_layout,
     "weights": weights,
+    "policy-files": policy_files,
 }
 
 
