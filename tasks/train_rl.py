@@ -62,9 +62,10 @@ class Checkpoints(CheckpointCallback):
 
     def _on_step(self) -> bool:
         going_on = super()._on_step()
-        buffers = sorted(Path(self.save_path).glob("model_replay_buffer_*.pkl"), key=_steps)
-        for path in buffers[:-1]:
-            path.unlink()
+        if self.n_calls % self.save_freq == 0:
+            buffers = sorted(Path(self.save_path).glob("model_replay_buffer_*.pkl"), key=_steps)
+            for path in buffers[:-1]:
+                path.unlink()
         return going_on
 
 
