@@ -312,11 +312,11 @@ def table2() -> str:
             for split in ("seen", "unseen"):
                 d = difference[split]
                 low, high = d["interval95"]
-                apart = f"alone in {d['better']}, none alone in {d['worse']} of {d['episodes']} episodes"
+                apart = f"{split} {d['better']} and {d['worse']} of {d['episodes']}"
                 if d["better"] + d["worse"]:
-                    apart += f"; {100 * d['difference']:+.1f} points, 95 %: {100 * low:+.1f} to {100 * high:+.1f}"
-                parts.append(f"{split}: {apart}")
-            lines.append(f"- {env}, solved by InfoAtlas or by none, same scenes and seeds: {'. '.join(parts)}.")
+                    apart += f" ({100 * d['difference']:+.1f} points; 95 %: {100 * low:+.1f} to {100 * high:+.1f})"
+                parts.append(apart)
+            lines.append(f"- {env}, solved with InfoAtlas and not with none, and the reverse: {', '.join(parts)}.")
         r = next(iter(content[env].values()))
         what = f"{r['demonstrations']} demonstrations, {r['training_steps']} training steps"
         lines.append(f"- {env}: {what}; {_source(r, 'table2')}")
