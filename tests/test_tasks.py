@@ -154,7 +154,7 @@ def test_the_whole_job_and_its_resumption(tmp_path):
 
     other = run(*command, "discovery.delta=3")
     assert other.returncode == 1
-    assert "made with delta 2" in other.stderr
+    assert "delta: 2 there, 3 here" in other.stderr
     assert "resume=false" in other.stderr
 
     # Any ManiSkill file, without knowing its task.
