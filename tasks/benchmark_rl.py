@@ -20,9 +20,12 @@ from omegaconf import DictConfig
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
+from policies.policy import KeyStatePolicy
 from policies.rollout import wilson
 from tasks.arms import keep_result, paths, run_all, run_task
 from tasks.common import command_line, hydra_main, print_table
+from tasks.evaluate_policy import released_policy
+from tasks.train_policy import policy_task
 
 
 def run(cfg: DictConfig) -> None:
@@ -69,8 +72,10 @@ def _write(cfg: DictConfig) -> None:
             ran = {"version": found[0]["version"], "machine": found[0]["machine"]}
     if not arms:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
+    _, policy = KeyStatePolicy.load_with_record(released_policy(policy_task(cfg)))
     result = {
         "arms": arms,
+        "weights_sha256": policy["keystates"]["weights_sha256"],
         **ran,
         "command": command_line("benchmark_rl"),
     }
