@@ -23,11 +23,13 @@ def replace_file(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def require_same_run(path: Path | str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+def require_same_run(
+    path: Path | str, there: Mapping[str, Any], here: Mapping[str, Any], remedy: str = "choose another folder, or resume=false"
+) -> None:
     """Raise a ValueError that names both sides of every option in which the run at ``path`` differs from this one."""
     if differing := [name for name in {**here, **there} if there.get(name) != here.get(name)]:
         pairs = "; ".join(f"{name}: {there.get(name)} there, {here.get(name)} here" for name in differing)
-        raise ValueError(f"{path} is of another run ({pairs}); choose another folder, or resume=false")
+        raise ValueError(f"{path} is of another run ({pairs}); {remedy}")
 
 
 def sha256(path: Path | str) -> str:

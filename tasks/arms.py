@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from infoatlas_rl.files import replace_file, sha256
+from infoatlas_rl.files import replace_file, require_same_run, sha256
 from infoatlas_rl.weights import weights_hash
 from tasks.common import progress_bar
 
@@ -62,11 +62,9 @@ def train_and_evaluate(folder: Path, env: str, splits: dict[str, int], *options:
         ValueError: the policy that is there was trained with other options.
     """
     policy, noted = folder / "policy.safetensors", folder / "options.json"
-    if noted.is_file() and (there := json.loads(noted.read_text())) != sorted(options):
-        raise ValueError(
-            f"the policy in {folder} was trained with {' '.join(there)}, not with {' '.join(sorted(options))}; remove the folder "
-            "or choose another run="
-        )
+    if noted.is_file():
+        there, here = (dict(option.split("=", 1) for option in some) for some in (json.loads(noted.read_text()), options))
+        require_same_run(folder, there, here, "remove the folder, or choose another run=")
     if not policy.is_file():
         with replace_file(noted) as temporary:
             temporary.write_text(json.dumps(sorted(options)))

@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoatlas_rl.files import replace_file
-from infoatlas_rl.weights import weights_hash
 from policies.policy import KeyStatePolicy
 from tasks.arms import keep_result, run_task
 from tasks.common import hydra_main
@@ -55,7 +54,7 @@ def release(cfg: DictConfig) -> Path:
         shutil.copyfile(source, temporary)
     training = {key: record[key] for key in ("seconds", "steps_per_s", "machine", "command", "chosen_step")}
     results["training"] = training | {"steps": record["config"]["training"]["steps"]}
-    results["weights_sha256"] = weights_hash("base")
+    results["weights_sha256"] = record["keystates"].get("weights_sha256")  # of InfoAtlas; none where it was not asked
     keep_result(Path(cfg.out), task.name, results)
     print(f"released: {target}, results: {cfg.out}")
     return target
