@@ -180,7 +180,7 @@ class CanonicalEncoder(nn.Module):
         n = z_x.shape[1]
         linear = linear_canonical(z_x, z_y, self.ridge)
         # Constant columns do not count: appending some must not change anything.
-        dx, dy = ((z.amax(1) > z.amin(1)).sum(-1, keepdim=True) for z in (z_x, z_y))
+        dx, dy = ((z.amax(1) > z.amin(1)).sum(-1, keepdim=True).float() for z in (z_x, z_y))
         size = torch.full_like(linear.rho[:, :1], math.log(n / 500) / 2)
         correlations = [self.pad(linear.rho), self.pad(linear.held_out)]
         sizes = torch.cat([*correlations, size, dx / self.max_dim, dy / self.max_dim], dim=-1)
@@ -232,7 +232,8 @@ def _plus_diagonal(matrix: Tensor, diagonal: Tensor) -> Tensor:
 def _leading_singular(matrix: Tensor, count: int, *, extra: int = 4, iterations: int = 6) -> tuple[Tensor, Tensor, Tensor]:
     """Leading singular triplets ``(b, m, r), (b, r), (b, m, r)`` by subspace iteration from a fixed start."""
     columns = matrix.shape[-1]
-    start = torch.randn(columns, min(count + extra, columns), generator=torch.Generator().manual_seed(0)).to(matrix)
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(columns, min(count + extra, columns), generator=generator, dtype=torch.float32).to(matrix)
     basis = matrix @ start
     for _ in range(iterations):
         basis = matrix @ (matrix.mT @ torch.linalg.qr(basis).Q)

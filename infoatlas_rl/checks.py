@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,9 @@ from infoatlas_rl.model import MIN_SAMPLES
 
 def check_slices(slices: int, k: int, max_dim: int) -> None:
     """Raise a ``ValueError`` for numbers of slices and slice dimensions that are not possible."""
+    for name, value in (("slices", slices), ("k", k)):
+        if not isinstance(value, Integral):
+            raise ValueError(f"{name} has to be an integer, not {value!r}")
     if slices < 1:
         raise ValueError(f"slices has to be at least 1, or None for no slicing, not {slices}")
     if not 1 <= k <= max_dim:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -107,13 +108,17 @@ def estimate(
     if permutations < 0:
         raise ValueError(f"permutations has to be 0 or more, not {permutations}")
     device = next(model.parameters()).device
+    _check_index(x, y)
     x, y = (_to_tensor(name, samples, device) for name, samples in (("x", x), ("y", y)))
     x, y, batched = check_samples(x, y, None if slices is not None else model.config.max_dim)
     if cross_fit and x.shape[1] < 2 * MIN_SAMPLES:
         raise ValueError(f"x and y have n = {x.shape[1]} samples; cross_fit needs at least {2 * MIN_SAMPLES}")
     _warn_outside_range(x, y)
     n, dims = x.shape[1], (x.shape[2], y.shape[2])
-    generator = torch.Generator().manual_seed(seed)
+    # What is held out is a part of the rows: in a sorted table or a time series one end would not be like the other.
+    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(1)).to(device)
+    x, y = x[:, shuffled], y[:, shuffled]
+    generator = torch.Generator().manual_seed(int(seed))
     frames = None
     if slices is not None:
         frames = tuple(random_orthonormal(slices, d, k, generator=generator, dtype=x.dtype, device=device) for d in dims)
@@ -134,7 +139,7 @@ def estimate(
     quantiles, value = values[:, :-1], values[:, -1]
     p_value = None
     if permutations:
-        exceeded = torch.ones_like(value)
+        exceeded = torch.ones_like(value, dtype=torch.float64)
         for _ in range(permutations):
             order = torch.randperm(n, generator=generator).to(device)
             exceeded += sliced(x, y[:, order], lambda a, b: _in_sample(model, a, b, bound)[-1]) >= value
@@ -175,7 +180,8 @@ def _in_sample(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> tuple[Crit
 
 
 def cross_fitted(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> Tensor:
-    """The critic of one half evaluated on the other, both ways: in expectation never above the true MI."""
+    """The critic of one half of the rows evaluated on the other, both ways: in expectation never above the true MI where
+    rows are independent and in no order."""
     half = x.shape[1] // 2
     first, second = slice(0, half), slice(half, None)
 
@@ -198,15 +204,28 @@ def _chunks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _to_tensor(name: str, samples: Any, device: torch.device) -> Tensor:
     if not isinstance(samples, Tensor):
+        if np.ma.is_masked(samples):
+            raise ValueError(f"{name} has masked values, so samples without them: drop those rows of x and of y")
         try:
-            samples = torch.from_numpy(np.asarray(samples, dtype=np.float64))
+            array = np.asarray(samples)
+            samples = torch.from_numpy(array if np.iscomplexobj(array) else np.array(array, dtype=np.float64))
         except (TypeError, ValueError) as error:
             raise TypeError(f"{name} cannot be read as an array of numbers: {error}") from error
+    if samples.is_complex():
+        raise TypeError(f"{name} is complex; give real and imaginary parts as columns")
     if samples.dtype in (torch.float16, torch.bfloat16):
         samples = samples.float()
     elif not samples.is_floating_point():
         samples = samples.double()
     return (samples.unsqueeze(-1) if samples.ndim == 1 else samples).to(device)
+
+
+def _check_index(x: Any, y: Any) -> None:
+    if all(hasattr(samples, "iloc") for samples in (x, y)) and len(x) == len(y) and not x.index.equals(y.index):
+        raise ValueError(
+            "x and y have different indexes, but samples are paired by position; bring them into one order (y.loc[x.index]) or "
+            "give .to_numpy()"
+        )
 
 
 def _warn_outside_range(x: Tensor, y: Tensor) -> None:
@@ -224,5 +243,7 @@ def _warn_outside_range(x: Tensor, y: Tensor) -> None:
 
 
 def _warn(message: str) -> None:
-    # Up through this module, torch's decorator and InfoAtlas.estimate, to the line of the caller.
-    warnings.warn(message, OutsideTrainingRangeWarning, stacklevel=6)
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] in ("infoatlas_rl", "torch"):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, OutsideTrainingRangeWarning, stacklevel=level)  # the line of the caller

@@ -81,7 +81,7 @@ class InfoAtlasLoss(nn.Module):
         # In a tuple the network is no submodule: no parameters, no state_dict, no train().
         self._frozen = (model,)
         self._fingerprint = fingerprint(model)
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator().manual_seed(int(seed))
         self._kept: dict[tuple[int, int], tuple[Tensor | None, Tensor | None]] = {}
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -98,24 +98,25 @@ class InfoAtlasLoss(nn.Module):
         return -self.mi(x, y).mean()
 
     def mi(self, x: Tensor, y: Tensor) -> Tensor:
-        """Mutual information in nats: a scalar for ``(n, d)`` inputs, ``(b,)`` for ``(b, n, d)``; differentiable."""
+        """Mutual information in nats, at least float32: a scalar for ``(n, d)`` inputs, ``(b,)`` for ``(b, n, d)``;
+        differentiable."""
         critic, batched, b = self._critics(x, y)
         values = BOUNDS[self.bound](critic.joint, critic.product)
         if self.gradient == "envelope" and values.requires_grad:
             # The value of the bound, the size of the true gradient.
             values = values.detach() + critic.gradient_gain() * (values - values.detach())
-        values = rearrange(values, "(b s) -> b s", b=b).mean(-1).to(x.dtype)
+        values = rearrange(values, "(b s) -> b s", b=b).mean(-1).to(_result_type(x, y))
         return values if batched else values[0]
 
     def pointwise(self, x: Tensor, y: Tensor) -> Tensor:
         """Pointwise MI of every sample in nats, averaged over slices: ``(n,)`` or ``(b, n)``. Its mean is the DV bound."""
         critic, batched, b = self._critics(x, y)
-        values = rearrange(critic.joint, "(b s) n -> b s n", b=b).mean(1).to(x.dtype)
+        values = rearrange(critic.joint, "(b s) n -> b s n", b=b).mean(1).to(_result_type(x, y))
         return values if batched else values[0]
 
     def reseed(self, seed: int) -> None:
         """Draw the slices anew, now and from here on, from another seed."""
-        self._generator.manual_seed(seed)
+        self._generator.manual_seed(int(seed))
         self._kept.clear()
 
     def _critics(self, x: Tensor, y: Tensor) -> tuple[Any, bool, int]:
@@ -132,10 +133,13 @@ class InfoAtlasLoss(nn.Module):
     def _slice(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         size = x.shape[-1], y.shape[-1]
         if size not in self._kept or (self.resample and self.training):
-            self._kept[size] = tuple(
-                random_orthonormal(self.slices, dim, self.k, generator=self._generator) if self.sides in ("both", side) else None
-                for side, dim in zip("xy", size, strict=True)
-            )
+            with torch.inference_mode(False):  # they outlive the call, and may be wanted for gradients then
+                self._kept[size] = tuple(
+                    random_orthonormal(self.slices, d, self.k, generator=self._generator)
+                    if self.sides in ("both", side)
+                    else None
+                    for side, d in zip("xy", size, strict=True)
+                )
         limit = self._frozen[0].config.max_dim
         out = []
         for name, samples, frames in zip("xy", (x, y), self._kept[size], strict=True):
@@ -152,3 +156,8 @@ class InfoAtlasLoss(nn.Module):
             f"slices={self.slices}, k={self.k}, sides={self.sides!r}, resample={self.resample}, bound={self.bound!r}, "
             f"gradient={self.gradient!r}, weights={self._fingerprint}"
         )
+
+
+def _result_type(x: Tensor, y: Tensor) -> torch.dtype:
+    """At least single precision, as of PyTorch's own losses under autocast."""
+    return torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)

@@ -205,8 +205,8 @@ class InfoAtlas(nn.Module):
             slices: average this many random ``k``-dimensional projections; needed above 20 dimensions.
             bound: ``"dv"``, ``"nwj"``, ``"smile"`` or ``"infonce"``. The critic is normalised, so that nwj differs from dv
                 only if cross-fitted; InfoNCE is at most log 6 = 1.8 nats with the five negatives per sample of small n.
-            cross_fit: for ``bound``, write the critic on one half and evaluate it on the other, both ways: a lower bound
-                in expectation, and a looser one.
+            cross_fit: for ``bound``, write the critic on a random half of the rows and evaluate it on the other, both ways: a
+                lower bound in expectation if rows are independent (not so in a time series), and a looser one.
             permutations: of a test of independence; 0 for none, 99 for p-values down to 0.01.
             seed: of slices and permutations.
 
@@ -216,7 +216,9 @@ class InfoAtlas(nn.Module):
         """
         from infoatlas_rl.estimate import estimate
 
-        return estimate(self, x, y, slices=slices, k=k, bound=bound, cross_fit=cross_fit, permutations=permutations, seed=seed)
+        options = {"slices": slices, "k": k, "bound": bound, "cross_fit": cross_fit, "permutations": permutations, "seed": seed}
+        with torch.autocast(next(self.parameters()).device.type, enabled=False):
+            return estimate(self, x, y, **options)
 
     def forward(self, x: Tensor, y: Tensor, *, full_gradient: bool = False, shifts: int | None = None) -> Critic:
         """Write the critics of a batch of data sets.
@@ -270,7 +272,7 @@ class InfoAtlas(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         sides = []
         for z in (z_x, z_y):
-            noise = torch.randn(*z.shape[:2], self.config.max_dim - z.shape[2], generator=generator)
+            noise = torch.randn(*z.shape[:2], self.config.max_dim - z.shape[2], generator=generator, dtype=torch.float32)
             sides.append(torch.cat([z, noise.to(z)], dim=-1))
         return sides[0], sides[1]
 
@@ -337,5 +339,6 @@ class InfoAtlas(nn.Module):
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # it outlives the call, and may be wanted for gradients then
 def _fixed_permutation(n: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))

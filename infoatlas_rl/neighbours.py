@@ -24,7 +24,10 @@ def pointwise_information(u: Tensor, v: Tensor, neighbours: tuple[int, ...]) -> 
     neighbours: ``(len(neighbours), b, queries)``. Neighbours are looked for among the first ``REFERENCE`` samples."""
     generator = torch.Generator().manual_seed(0)
     # Noise breaks ties, as the authors advise; without it neighbours within an atom would not be defined.
-    u, v = (t + NOISE * torch.randn(t.shape[1:], generator=generator).to(t) for t in (u[:, :REFERENCE], v[:, :REFERENCE]))
+    u, v = (
+        t + NOISE * torch.randn(t.shape[1:], generator=generator, dtype=torch.float32).to(t)
+        for t in (u[:, :REFERENCE], v[:, :REFERENCE])
+    )
     n = u.shape[1]
     queries = min(n, QUERIES)
     d_x, d_y = _squared_distances(u, queries), _squared_distances(v, queries)

@@ -116,4 +116,4 @@ def read_model(path: Path, file_format: str, build: Callable[[dict[str, Any]], M
 
 
 def _frozen(model: InfoAtlas) -> InfoAtlas:
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(False).float()

@@ -114,6 +114,8 @@ class KeyStateConditioning(gymnasium.Wrapper):
         super().__init__(env)
         if env.observation_space.shape != (STATE_DIM,):
             raise ValueError(f"observations have to be {STATE_DIM}-D states, not {env.observation_space.shape}")
+        if isinstance(source, PredictedKeyStates):
+            _require_same_task(env, source.policy)
         self.source, self.shaping, self.gamma = source, shaping, gamma
         self.observation_space = spaces.Box(-np.inf, np.inf, (STATE_DIM + CONDITION_SIZE,), np.float32)
         self.passed = 0
@@ -151,6 +153,12 @@ class KeyStateConditioning(gymnasium.Wrapper):
         return np.concatenate([observation, condition]), float(potential)
 
 
+def _require_same_task(env: gymnasium.Env, policy: KeyStatePolicy) -> None:
+    task = env.get_wrapper_attr("task").name
+    if task != policy.task.name:
+        raise ValueError(f"the environment is {task}, the policy was trained for {policy.task.name}")
+
+
 class ResidualActions(gymnasium.Wrapper):
     """Fine-tuning: actions are small corrections of what a cloned policy does, which observations then include.
 
@@ -165,6 +173,7 @@ class ResidualActions(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, policy: KeyStatePolicy, *, scale: float = 0.2) -> None:
         super().__init__(env)
+        _require_same_task(env, policy)
         self.policy, self.scale = policy, scale
         (size,) = env.observation_space.shape
         self.observation_space = spaces.Box(-np.inf, np.inf, (size + env.action_space.shape[0],), np.float32)

@@ -207,15 +207,16 @@ class KeyStatePolicy(nn.Module):
             Actions ``(7,)`` or ``(n, 7)`` of ``pd_ee_delta_pose``, in [-1, 1], and the state for the next call.
 
         Raises:
-            ValueError: observations of another size, or that are not finite.
+            ValueError: observations of another shape, or that are not finite, or no states.
         """
-        single = observation.ndim == 1
-        obs = np.atleast_2d(observation).astype(np.float32)
-        if obs.shape[-1] != STATE_DIM:
+        obs = np.asarray(observation, np.float32)
+        single = obs.ndim == 1
+        if obs.ndim not in (1, 2) or obs.shape[-1] != STATE_DIM:
             raise ValueError(
-                f"observations of size {obs.shape[-1]} for a policy of {STATE_DIM}-D states; make the environment with "
-                "policies.environment.StateEnv"
+                f"observations have shape {obs.shape}, the policy takes ({STATE_DIM},) or (n, {STATE_DIM}) states; make the "
+                "environment with policies.environment.StateEnv"
             )
+        obs = np.atleast_2d(obs)
         if not np.isfinite(obs).all():
             raise ValueError("observations have to be finite; the simulator has diverged, or the environment is another one")
         n, c = len(obs), self.config
@@ -241,6 +242,8 @@ class KeyStatePolicy(nn.Module):
         now = torch.tensor(commands[np.arange(n), cursor])
         command = Pose(now[:, :3], now[:, 3:12].unflatten(-1, (3, 3)))
         action = to_action(command, now[:, 12:], pose_in_states(torch.from_numpy(obs), "tcp")).numpy()
+        if not np.isfinite(action).all():
+            raise ValueError("the observations are no 100-D states: some of their quaternions are zero")
         return (action[0] if single else action), PolicyState(history, gripper, commands, cursor + 1, keys)
 
     def _decide(self, observations: Tensor, gripper: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -163,8 +163,11 @@ def scatter(
     Processes that die are replaced, :data:`RESTARTS` times.
 
     Raises:
+        ValueError: fewer than one process.
         RuntimeError: they died again; or what ``function`` raised, with its traceback.
     """
+    if processes < 1:
+        raise ValueError(f"eval.processes has to be at least 1, not {processes}")
     left = set(items)
 
     def call(pool: ProcessPoolExecutor) -> None:

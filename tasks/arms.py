@@ -59,13 +59,15 @@ def train_and_evaluate(folder: Path, env: str, splits: dict[str, int], *options:
         options: of ``tasks/train_policy.py``.
 
     Raises:
-        ValueError: the policy that is there was trained with other options.
+        ValueError: the policy that is there was trained with other options, or with other key states.
     """
     policy, noted = folder / "policy.safetensors", folder / "options.json"
     if noted.is_file():
         there, here = (dict(option.split("=", 1) for option in some) for some in (json.loads(noted.read_text()), options))
         require_same_run(folder, there, here, "remove the folder, or choose another run=")
-    if not policy.is_file():
+    if policy.is_file():
+        _require_same_keystates(folder)
+    else:
         with replace_file(noted) as temporary:
             temporary.write_text(json.dumps(sorted(options)))
         fixed = [f"env={env}", f"out={folder}", "threads=1", "validation.processes=1"]
@@ -75,6 +77,15 @@ def train_and_evaluate(folder: Path, env: str, splits: dict[str, int], *options:
             fixed = [f"env={env}", f"policy={policy}", f"eval.split={split}", f"out={folder}/{split}.json"]
             fixed += [f"run={folder}/evaluation", "eval.stop_at_success=true", "eval.processes=1", f"eval.episodes={episodes}"]
             run_task("evaluate_policy", folder / "evaluate_policy.txt", *fixed)
+
+
+def _require_same_keystates(folder: Path) -> None:
+    used = json.loads((folder / "training.json").read_text())["keystates"]
+    path = used.get("path")
+    if path is not None and Path(path).is_file() and sha256(path) != used["sha256"]:
+        raise ValueError(
+            f"{path} has changed since the policy in {folder} was trained; remove the folder, or choose another run="
+        )
 
 
 def _evaluated(folder: Path, split: str, episodes: int) -> bool:

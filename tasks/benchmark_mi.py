@@ -43,11 +43,16 @@ SUITES = {
     "ablation": (ablation.run, ablation.show),
 }
 
+COUNTS = ("n", "seeds", "problems", "independent_sets", "triplets")
+
 
 @hydra_main("benchmark_mi")
 def main(cfg: DictConfig) -> None:
     if cfg.suite not in SUITES:
         raise ValueError(f"unknown suite {cfg.suite!r}; accepted: {', '.join(SUITES)}")
+    for name in COUNTS:
+        if cfg[name] < 1:
+            raise ValueError(f"{name} has to be at least 1, not {cfg[name]}")
     torch.set_num_threads(cfg.threads)
     run, show = SUITES[cfg.suite]
     result = run(cfg)

@@ -17,7 +17,9 @@ from typing import Any
 
 import hydra
 import torch
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -159,7 +161,7 @@ def _check_overrides(config_name: str, arguments: list[str]) -> None:
         chosen = [f"{key}={value}" for key, value in overrides if key in groups and "," not in value]
         chosen += [f"{name}={groups[name][0]}" for name in mandatory if not any(c.startswith(f"{name}=") for c in chosen)]
         config = hydra.compose(config_name, chosen)
-    for key, _ in overrides:
+    for key, given in overrides:
         if key in groups:
             continue
         node: Any = config
@@ -170,3 +172,24 @@ def _check_overrides(config_name: str, arguments: list[str]) -> None:
                 where = f"in {parent}" if parent else "on the top level"
                 sys.exit(f"error: unknown option {key!r}; accepted {where}: {', '.join(n for n in accepted if n != '_target_')}")
             node = node._get_node(part)
+        _check_type(key, given, OmegaConf.select(config, key, throw_on_missing=False))
+
+
+def _check_type(key: str, given: str, default: Any) -> None:
+    """Exit where an option is given as another kind of value than its default is."""
+    try:
+        override = OverridesParser.create().parse_override(f"{key}={given}")
+    except HydraException:
+        return  # Hydra says what is wrong with it
+    value = override.value()
+    if override.is_sweep_override() or value is None or "${" in given:
+        return
+    kinds = {
+        bool: ("true or false", lambda: isinstance(value, bool)),
+        int: ("an integer", lambda: isinstance(value, int) and not isinstance(value, bool)),
+        float: ("a number", lambda: isinstance(value, int | float) and not isinstance(value, bool)),
+        ListConfig: ("a list, as in [1,2]", lambda: isinstance(value, list)),
+    }
+    what, fits = kinds.get(type(default), ("", lambda: True))
+    if not fits():
+        sys.exit(f"error: {key} has to be {what}, not {given!r}")

@@ -283,12 +283,14 @@ def _write_results(
             zip(identity, source.trajectories, key_states.steps, pointwise, strict=True)
         )
     ]
+    by_infoatlas = cfg.estimator.get("_target_") == "infoatlas_rl.InfoAtlasLoss"
     content: dict[str, Any] = {
         "format": "infoatlas-keystates-2",
         "task": source.name,
         "version": __version__,
         "demonstrations": source.about,
-        "weights_sha256": weights_hash(cfg.profile.weights),
+        "weights_sha256": weights_hash(cfg.estimator.weights) if by_infoatlas else None,
+        "profile_weights_sha256": weights_hash(cfg.profile.weights),
         "config": OmegaConf.to_container(cfg, resolve=True),
         "machine": describe_machine(cfg.threads),
         "seconds": round(seconds, 1),
@@ -313,7 +315,7 @@ def _write_results(
             step=key_states.steps,
             mi=pointwise,
             config=json.dumps(content["config"]),
-            weights_sha256=content["weights_sha256"],
+            weights_sha256=content["weights_sha256"] or "",
             states=np.stack([states[steps] for states, steps in zip(source.states, key_states.steps, strict=True)]),
         )
 

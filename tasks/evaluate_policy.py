@@ -50,8 +50,11 @@ def scenes(cfg: DictConfig, task: Task, record: dict[str, Any]) -> list[int]:
     split, first, episodes = cfg.eval.split, cfg.eval.first_seed, cfg.eval.episodes
     if split not in ("seen", "unseen"):
         raise ValueError(f"eval.split={split} is unknown; choose seen or unseen")
-    if episodes is not None and episodes < 1:
-        raise ValueError(f"eval.episodes has to be at least 1, not {episodes}")
+    for name, value, least in (("episodes", episodes, 1), ("first_seed", first, 0)):
+        if value is not None and not isinstance(value, int):
+            raise ValueError(f"eval.{name} has to be an integer, not {value!r}")
+        if value is not None and value < least:
+            raise ValueError(f"eval.{name} has to be at least {least}, not {value}")
     seen = record["demonstrations"]["seeds"]
     if split == "unseen":
         start = UNSEEN_SEED if first is None else first
@@ -108,7 +111,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     }
     if cfg.eval.stop_at_success:
         del content["k_at_end"]
-    out = Path(cfg.out) if cfg.out else folder / f"{cfg.eval.split}.json"
+    out = Path(cfg.out) if cfg.out else folder / f"{cfg.eval.split}-{digest[:12]}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(out) as temporary:
         temporary.write_text(json.dumps(content, indent=1))

@@ -127,7 +127,7 @@ def key_states(cfg: DictConfig, demos: DemonstrationSet) -> tuple[NDArray[np.int
     if too_late:
         raise ValueError(f"{arm.path}: key states after the end of demonstrations {too_late[:5]}; {_remedy(cfg)}")
     with np.load(arm.path) as file:
-        weights = str(file["weights_sha256"])
+        weights = str(file["weights_sha256"]) or None  # of InfoAtlas
     return steps, {"arm": arm.name, "path": str(arm.path), "sha256": sha256(arm.path), "weights_sha256": weights}
 
 

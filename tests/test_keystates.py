@@ -170,6 +170,9 @@ def test_a_checkpoint_of_other_trajectories_or_settings_is_refused(trajectories,
         finder(trajectories, concepts=2).load(checkpoint)
     with pytest.raises(ValueError, match=r"states_sha256: .* there, .* here.*resume=false"):
         finder([t + np.linspace(0, 1, len(t))[:, None] for t in trajectories]).load(checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(ValueError, match="is damaged"):
+        run.load(checkpoint)
 
 
 def test_profile_has_one_value_per_tick_and_trajectory(trajectories):
@@ -181,6 +184,7 @@ def test_profile_has_one_value_per_tick_and_trajectory(trajectories):
     assert scores.mean() > 0.3
     again, _ = run.profile(mi_loss, ticks=[7], most=40)
     np.testing.assert_array_equal(again[:, 0], steps[:, 1])
+    assert mi_loss.training  # the caller's loss is as it was
 
 
 def test_key_states_before_fit_are_refused(trajectories):

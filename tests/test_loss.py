@@ -138,10 +138,24 @@ def test_precisions_agree(loss):
     half = loss(half_x, y.bfloat16())
     half.backward()
     assert half_x.grad.dtype == torch.bfloat16
+    assert half.dtype == torch.float32  # a value of 3 nats would be rounded to 1/64
     # Rounding to eight bits makes ties and moves ranks.
     assert float(half.detach()) == pytest.approx(float(single), abs=0.1)
     with torch.autocast("cpu", torch.bfloat16):
         assert float(loss(x, y)) == pytest.approx(float(single), abs=1e-4)
+
+
+@pytest.mark.parametrize("gradient", ["envelope", "full"])
+def test_a_first_call_for_validation_does_not_spoil_training(gradient):
+    x, y = correlated(617, [0.8] * 4)  # a number of samples that no other test has
+    mi_loss = InfoAtlasLoss(slices=2, k=2, resample=False, gradient=gradient)
+    with torch.inference_mode():
+        value = float(mi_loss(x, y))
+    x.requires_grad_()
+    again = mi_loss(x, y)
+    again.backward()
+    assert float(again.detach()) == pytest.approx(value)
+    assert bool(x.grad.abs().sum() > 0)
 
 
 def test_degenerate_samples_have_finite_values_and_gradients(loss):

@@ -299,8 +299,11 @@ def test_a_chunk_is_carried_out_before_the_next_is_decoded(policy, monkeypatch):
 
 
 def test_observations_of_another_size_are_refused(policy):
-    with pytest.raises(ValueError, match=r"size 42 for a policy of 100-D states.*StateEnv"):
-        policy.predict(np.zeros(42, np.float32))
+    for wrong in (np.zeros(42, np.float32), np.zeros((1, 1, STATE_DIM), np.float32)):
+        with pytest.raises(ValueError, match=r"have shape \(.*\), the policy takes \(100,\) or \(n, 100\) states.*StateEnv"):
+            policy.predict(wrong)
+    with pytest.raises(ValueError, match="quaternions are zero"):
+        policy.predict([0.0] * STATE_DIM)
     with pytest.raises(ValueError, match="have to be finite"):
         policy.predict(np.full(STATE_DIM, np.nan, np.float32))
 

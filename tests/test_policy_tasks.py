@@ -224,6 +224,9 @@ def test_missing_key_states_are_answered_with_the_command_that_makes_them(traine
         ("env=LiftPegUpright", "env=LiftPegUpright has no 100-D state"),
         ("training.batch_size=0", "batch_size has to be at least 1, not 0"),
         ("validation.rounds=[1.2]", "shares of the training in (0, 1]"),
+        ("training.steps=many", "training.steps has to be an integer, not 'many'"),
+        ("validation.rounds=1", "validation.rounds has to be a list, as in [1,2], not '1'"),
+        ("demos.processes=0", "demos.processes has to be at least 1, not 0"),
     ],
 )
 def test_bad_options_are_answered_before_anything_is_collected(option, message, tmp_path):
@@ -325,6 +328,17 @@ def test_the_comparison_of_arms(trained, tmp_path):
     again = run("table2", *options, *seeds, "train='training.steps=5'", "unseen=2")
     assert again.returncode == 1
     assert re.search(r"training.steps: \d+ there, 5 here.*remove the folder", again.stderr, re.DOTALL)
+    # Key states that are found anew do not go with the policies of the old ones.
+    there = root / "runs/table2/PickCube/even-0"
+    record = json.loads((there / "training.json").read_text())
+    other = tmp_path / "keystates.npz"
+    other.write_bytes(b"found anew")
+    changed = record | {"keystates": record["keystates"] | {"path": str(other), "sha256": "of the old ones"}}
+    (there / "training.json").write_text(json.dumps(changed))
+    refused = run("table2", *options, *seeds, f"train='{small}'", "unseen=2")
+    assert refused.returncode == 1
+    assert f"{other} has changed since the policy in {there} was trained" in refused.stderr
+    (there / "training.json").write_text(json.dumps(record))
     # trained alike but for the weight of the key states
     none, even = (json.loads((root / f"runs/table2/PickCube/{arm}-0/training.json").read_text()) for arm in ("none", "even"))
     assert none["demonstrations"] == even["demonstrations"]
@@ -420,7 +434,7 @@ def test_curves_of_learners_are_gathered_over_seeds_and_rewards(tmp_path, monkey
     for entry in content.values():
         assert entry["arms"]["plain SAC"]["curve"] == {"10": [0, 0], "20": [0, 1]}
         assert entry["arms"]["SAC with key states"]["curve"] == {"10": [0, 0], "20": [5, 6]}
-        assert [arm["policy_sha256"] for arm in entry["arms"].values()] == [None, "ab"]
+        assert [arm["policy_sha256"] for arm in entry["arms"].values()] == [None, "ab", "ab"]
     assert (tmp_path / "rl.png").stat().st_size > 5000
 
 

@@ -359,6 +359,13 @@ def test_a_learner_that_does_nothing_acts_as_the_cloned_policy(env, policy_file)
         observation, *_ = wrapped.step(np.zeros(7, np.float32))
 
 
+def test_a_policy_for_another_task_is_refused_by_the_wrappers(env):
+    stacking = KeyStatePolicy(PolicyConfig("StackCube", key_states=2, width=32, depth=1))
+    for wrap in (lambda: ResidualActions(env, stacking), lambda: KeyStateConditioning(env, PredictedKeyStates(stacking))):
+        with pytest.raises(ValueError, match="the environment is PickCube, the policy was trained for StackCube"):
+            wrap()
+
+
 def test_learners_see_the_features_of_cloned_policies(env):
     inner = KeyStateConditioning(env, FixedKeys(np.zeros((1, 7), np.float32)))
     wrapped = FeatureObservations(inner, PICK)

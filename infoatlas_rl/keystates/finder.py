@@ -16,11 +16,14 @@ MaxMI (Zhou & Yang, 2024) maximises I(s[t]; s[t - delta]) at the key state inste
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
+import pickle
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,11 +90,15 @@ class KeyStateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("concepts", "delta", "epochs", "candidates"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} has to be at least 1, not {getattr(self, name)}")
-        if self.samples < 50:
-            raise ValueError(f"samples has to be at least 50, over which MI is estimated, not {self.samples}")
+        for name, least in (("concepts", 1), ("delta", 1), ("epochs", 1), ("candidates", 1), ("samples", 50)):
+            value = getattr(self, name)
+            if not isinstance(value, Integral):
+                raise ValueError(f"{name} has to be an integer, not {value!r}")
+            if value < least:
+                raise ValueError(f"{name} has to be at least {least}, not {value}")
+        for name in ("noise", "gap"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} has to be 0 or more, not {getattr(self, name)!r}")
         if self.gap * self.concepts >= 1:
             raise ValueError(f"{self.concepts} concepts with a gap of {self.gap} do not fit into one trajectory")
 
@@ -137,9 +144,8 @@ class KeyStateFinder:
     """
 
     def __init__(self, trajectories: TrajectorySet, estimator: Estimator | None, config: KeyStateConfig | None = None) -> None:
-        self.trajectories, self.estimator, self.config = trajectories, estimator, config or KeyStateConfig()
-        if isinstance(estimator, torch.nn.Module):
-            estimator.eval()
+        self.trajectories, self.config = trajectories, config or KeyStateConfig()
+        self.estimator = copy.deepcopy(estimator).eval() if isinstance(estimator, torch.nn.Module) else estimator
         self.alignment = Alignment(trajectories.states)
         self.motions = self._motions()
         self._shown_at = _steps(self.alignment.positions, trajectories.step_of_tick)  # (N, T), step at every tick of the clock
@@ -221,7 +227,7 @@ class KeyStateFinder:
         """
         steps = np.rint(self._shown_at).astype(np.int64)
         at_ticks = np.arange(self.config.delta, self.ticks, every) if ticks is None else np.asarray(ticks)
-        mi_loss.eval()
+        mi_loss = copy.deepcopy(mi_loss).eval()  # the caller's keeps its mode and slices
         mi_loss.reseed(self.config.seed)
         scores = []
         with torch.no_grad():
@@ -413,10 +419,13 @@ class KeyStateFinder:
         """Go on from a checkpoint.
 
         Raises:
-            ValueError: it was made with other trajectories or another configuration; both are named.
+            ValueError: it is damaged, or was made with other trajectories or another configuration; both are named.
         """
-        content = torch.load(path, weights_only=True)
-        require_same_run(path, content.get("run", {}), self._identity())
+        try:
+            content = torch.load(path, weights_only=True)
+        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); delete it, or resume=false") from error
+        require_same_run(path, content.get("run", {}), self._identity(), "choose another folder (name=NAME), or resume=false")
         progress = content["progress"]
         self.cuts, self.refining, self.epoch = progress["cuts"], progress["refining"], progress["epoch"]
         self.steps, self.seconds = progress["steps"], progress["seconds"]

@@ -101,9 +101,10 @@ def _check(trajectories: Sequence[Array], delta: int, dim: int | None = None) ->
         raise ValueError("no trajectories")
     for index, trajectory in enumerate(trajectories):
         shape = np.shape(trajectory)
-        if index == 0 and dim is None:
-            dim = shape[-1] if shape else 0
-        if len(shape) != 2 or shape[1] != dim:
+        if len(shape) != 2:
+            raise ValueError(f"trajectory {index} has shape {shape}; give a list of arrays (steps, dimensions), one each")
+        dim = shape[1] if dim is None else dim
+        if shape[1] != dim:
             raise ValueError(f"trajectory {index} has shape {shape}; all have to be (steps, {dim})")
         if shape[0] < delta + 2:
             raise ValueError(f"trajectory {index} has {shape[0]} steps; with delta = {delta} at least {delta + 2} are needed")

@@ -137,6 +137,8 @@ def _run_chunks(
     jobs: Iterator[tuple[Path, tuple[Any, ...]]], count: int, processes: int, progress: Progress | None
 ) -> list[Path]:
     """Work the chunks through in order until ``count`` successes or the end; the finished prefix is returned."""
+    if processes < 1:
+        raise ValueError(f"demos.processes has to be at least 1, not {processes}")
     parts: list[Path] = []
     done: dict[Path, dict[str, Any]] = {}
     running: dict[Future[None], Path] = {}
