@@ -20,6 +20,7 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -172,7 +173,11 @@ def _check_overrides(config_name: str, arguments: list[str]) -> None:
                 where = f"in {parent}" if parent else "on the top level"
                 sys.exit(f"error: unknown option {key!r}; accepted {where}: {', '.join(n for n in accepted if n != '_target_')}")
             node = node._get_node(part)
-        _check_type(key, given, OmegaConf.select(config, key, throw_on_missing=False))
+        try:
+            default = OmegaConf.select(config, key)
+        except OmegaConfBaseException:  # it interpolates what is known later
+            continue
+        _check_type(key, given, default)
 
 
 def _check_type(key: str, given: str, default: Any) -> None:

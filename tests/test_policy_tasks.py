@@ -421,9 +421,9 @@ def test_curves_of_learners_are_gathered_over_seeds_and_rewards(tmp_path, monkey
         solved = int(given["seed"]) + (5 if "conditioning" in given else 0)
         curve = [{"steps": 10, "k": 0}, {"steps": 20, "k": solved}]
         result = {"seed": int(given["seed"]), "episodes": 8, "curve": curve, "version": "1", "machine": {}}
+        (log.parent / "options.json").write_text(json.dumps({"policy_sha256": "ab"} if "conditioning" in given else {}))
         with replace_file(log.parent / "curve.json") as temporary:
             temporary.write_text(json.dumps(result))
-        (log.parent / "options.json").write_text(json.dumps({"policy_sha256": "ab"} if "conditioning" in given else {}))
 
     monkeypatch.setattr(benchmark_rl, "run_task", learner)
     for reward in ("normalized_dense", "sparse"):
