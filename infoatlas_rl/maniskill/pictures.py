@@ -194,27 +194,30 @@ def curves_with_intervals(
     plt = _pyplot()
     from matplotlib.ticker import EngFormatter
 
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels) + 1, 3.6), squeeze=False, sharex=True, sharey=True)
+    size = (4.6 * len(panels) + 1, 4.0)
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained")
+    colours = dict(zip(dict.fromkeys(name for arms in panels.values() for name in arms), COLOURS, strict=False))
+    shown: dict[str, Any] = {}
     for axis, (title, arms) in zip(axes[0], panels.items(), strict=True):
-        for number, ((name, points), colour) in enumerate(zip(arms.items(), COLOURS, strict=False)):
+        for number, (name, points) in enumerate(arms.items()):
             if points:
                 x, rate, low, high = np.array(sorted(points)).T
                 bars = np.clip([rate - low, high - rate], 0, None)
                 aside = number - (len(arms) - 1) / 2
                 x = x * 1.03**aside if log_x else x + 0.007 * aside * x.max()
-                axis.errorbar(x, rate, bars, fmt="o-", color=colour, lw=1.8, ms=4, capsize=3, elinewidth=1, label=name)
+                style = {"fmt": "o-", "color": colours[name], "lw": 1.8, "ms": 4, "capsize": 3, "elinewidth": 1}
+                shown[name] = axis.errorbar(x, rate, bars, label=name, **style)
         axis.set(title=title, xlabel=x_label, ylim=(-0.02, 1.02))
         if log_x:
             axis.set_xscale("log")
-            ticks = sorted({point[0] for shown in panels.values() for points in shown.values() for point in points})
+            ticks = sorted({point[0] for arms in panels.values() for points in arms.values() for point in points})
             axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axis.minorticks_off()
         else:
             axis.xaxis.set_major_formatter(EngFormatter(sep=""))
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel(y_label)
-    axes[0, -1].legend(loc="best")
-    figure.tight_layout()
+    figure.legend(handles=list(shown.values()), loc="outside lower center", ncols=len(shown))
     path.parent.mkdir(parents=True, exist_ok=True)
     _save(figure, path)
 
