@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 @contextmanager
 def replace_file(path: Path | str) -> Iterator[Path]:
@@ -21,6 +23,22 @@ def replace_file(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path | str, identity: str, **options: Any) -> dict[str, Any]:
+    """What ``torch.save`` wrote, a dictionary with the entry ``identity`` that says of which run it is.
+
+    Raises:
+        ValueError: it is damaged, or was written by another version.
+    """
+    try:
+        content = torch.load(path, weights_only=True, **options)
+        content[identity]
+    except Exception as error:  # of many kinds, after what is wrong with the file
+        raise ValueError(
+            f"{path} is damaged or not a checkpoint of this version ({type(error).__name__}); delete it, or resume=false"
+        ) from error
+    return content
 
 
 def require_same_run(

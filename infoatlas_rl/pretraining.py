@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infoatlas_rl.atlas import AtlasConfig, Problem, sample_problems, sample_sizes
-from infoatlas_rl.files import replace_file, require_same_run
+from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
 from infoatlas_rl.model import InfoAtlas, InfoAtlasConfig
 from infoatlas_rl.paper import PaperConfig, PaperInfoAtlas
 
@@ -239,9 +239,9 @@ class Pretrainer:
         """Go on from a checkpoint.
 
         Raises:
-            ValueError: it was made with another configuration; both are named.
+            ValueError: it is damaged, or was made with another configuration; both are named.
         """
-        content = torch.load(path, weights_only=True, map_location=self.device)
+        content = read_checkpoint(path, "configs", map_location=self.device)
         there, here = (
             {f"{section}.{name}": value for section, options in configs.items() for name, value in options.items()}
             for configs in (content["configs"], self.configs())

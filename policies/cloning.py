@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from infoatlas_rl.files import replace_file, require_same_run
+from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
 from policies.dataset import Batch, Displacement, Windows
 from policies.policy import KeyStatePolicy
 
@@ -156,14 +156,10 @@ class Cloning:
         """Go on from a checkpoint.
 
         Raises:
-            ValueError: it was written by a run with another configuration or other data; both sides are named.
+            ValueError: it is damaged, or was written by a run with another configuration or other data; both sides are named.
         """
-        try:
-            state = torch.load(path, weights_only=True)
-            there = state["config"]
-        except Exception as error:
-            raise ValueError(f"{path}: not a checkpoint of this version ({error}); delete it, or resume=false") from error
-        require_same_run(path, there, self._identity())
+        state = read_checkpoint(path, "config")
+        require_same_run(path, state["config"], self._identity())
         self.policy.load_state_dict(state["policy"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

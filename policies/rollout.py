@@ -167,7 +167,7 @@ def scatter(
         RuntimeError: they died again; or what ``function`` raised, with its traceback.
     """
     if processes < 1:
-        raise ValueError(f"eval.processes has to be at least 1, not {processes}")
+        raise ValueError(f"processes has to be at least 1, not {processes}")
     left = set(items)
 
     def call(pool: ProcessPoolExecutor) -> None:

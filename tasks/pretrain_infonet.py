@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoatlas_rl import __version__
 from infoatlas_rl.baselines.infonet import InfoNet, InfoNetTraining, train_step, write_infonet
-from infoatlas_rl.files import replace_file, require_same_run
+from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
 from tasks.common import RunLog, describe_machine, hydra_main, progress_bar
 
 
@@ -33,7 +33,7 @@ def pretrain(cfg: DictConfig) -> Path:
     folder = Path(cfg.run)
     checkpoint, start, seconds = folder / "checkpoint.pt", 0, 0.0
     if cfg.resume and checkpoint.is_file():
-        content = torch.load(checkpoint, weights_only=True)
+        content = read_checkpoint(checkpoint, "training")
         require_same_run(checkpoint, content["training"], asdict(config))
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])

@@ -19,7 +19,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import itertools
-import pickle
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -32,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoatlas_rl.files import replace_file, require_same_run
+from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
 from infoatlas_rl.keystates.alignment import Alignment
 from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate
 from infoatlas_rl.loss import InfoAtlasLoss
@@ -421,11 +420,8 @@ class KeyStateFinder:
         Raises:
             ValueError: it is damaged, or was made with other trajectories or another configuration; both are named.
         """
-        try:
-            content = torch.load(path, weights_only=True)
-        except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-            raise ValueError(f"{path} is damaged ({error}); delete it, or resume=false") from error
-        require_same_run(path, content.get("run", {}), self._identity(), "choose another folder (name=NAME), or resume=false")
+        content = read_checkpoint(path, "run")
+        require_same_run(path, content["run"], self._identity(), "choose another folder (name=NAME), or resume=false")
         progress = content["progress"]
         self.cuts, self.refining, self.epoch = progress["cuts"], progress["refining"], progress["epoch"]
         self.steps, self.seconds = progress["steps"], progress["seconds"]
