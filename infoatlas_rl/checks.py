@@ -7,7 +7,8 @@ from numbers import Integral
 import torch
 from torch import Tensor
 
-from infoatlas_rl.model import MIN_SAMPLES
+MIN_SAMPLES = 16
+"""Fewer samples than this are refused."""
 
 
 def check_slices(slices: int, k: int, max_dim: int) -> None:

@@ -43,12 +43,12 @@ def check_torch() -> Finding:
 
 
 def check_weights() -> Finding:
-    from infoatlas_rl.weights import WeightsError, load_pretrained, released
+    from infoatlas_rl.weights import WeightsError, released, released_file
 
     try:
-        names = list(released())
-        for name in names:
-            load_pretrained(name)
+        names = {name: entry["format"] for name, entry in released().items()}
+        for name, file_format in names.items():
+            released_file(name, file_format)
     except WeightsError as error:
         return Finding("weights", FAULT, str(error), "reinstall infoatlas-rl")
     return Finding("weights", GOOD, f"{', '.join(names)}: checksums match")

@@ -10,11 +10,11 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from infoatlas_rl.bounds import BOUNDS
 from infoatlas_rl.checks import check_samples, check_slices
-from infoatlas_rl.model import InfoAtlas
-from infoatlas_rl.slicing import project, random_orthonormal
-from infoatlas_rl.weights import fingerprint, load_pretrained
+from infoatlas_rl.estimator.bounds import BOUNDS
+from infoatlas_rl.estimator.model import InfoAtlas, load_pretrained
+from infoatlas_rl.estimator.slicing import project, random_orthonormal
+from infoatlas_rl.weights import fingerprint
 
 Gradient = Literal["envelope", "full"]
 
@@ -104,7 +104,7 @@ class InfoAtlasLoss(nn.Module):
         values = BOUNDS[self.bound](critic.joint, critic.product)
         if self.gradient == "envelope" and values.requires_grad:
             # The value of the bound, the size of the true gradient.
-            values = values.detach() + critic.gradient_gain() * (values - values.detach())
+            values = values.detach() + self._frozen[0].gradient_gain(critic) * (values - values.detach())
         values = rearrange(values, "(b s) -> b s", b=b).mean(-1).to(_result_type(x, y))
         return values if batched else values[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import resources
@@ -15,9 +16,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from infoatlas_rl.files import replace_file, sha256
-from infoatlas_rl.model import InfoAtlas, InfoAtlasConfig
-
-FORMAT = "infoatlas-2"
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -33,35 +31,44 @@ def pretrained_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "pretrained"
 
 
-def released() -> dict[str, dict[str, str]]:
-    """The manifest: ``{name: {"file", "sha256"}}``."""
+def released(file_format: str | None = None) -> dict[str, dict[str, str]]:
+    """The manifest of released files, all or those of one format: ``{name: {"file", "format", "sha256"}}``."""
     manifest = pretrained_folder() / "manifest.json"
     if not manifest.is_file():
         raise WeightsError(f"{manifest} is missing: the installation is incomplete; reinstall infoatlas-rl")
-    return json.loads(manifest.read_text())
+    entries = json.loads(manifest.read_text())
+    return {name: entry for name, entry in entries.items() if file_format in (None, entry["format"])}
 
 
-def load_pretrained(name: str | Path = "base") -> InfoAtlas:
-    """Load released weights by name, or any weights file by path, in evaluation mode and frozen.
+def released_file(name: str, file_format: str) -> Path:
+    """The released file of a name, if it is what the manifest says.
 
     Raises:
-        WeightsError: no such weights, a wrong checksum (both are named), or another architecture. Weights are never
-            replaced by random ones.
+        WeightsError: no such name among the files of this format, no such file, or a wrong checksum (both are named).
     """
-    if str(name).endswith(".safetensors"):
-        return _frozen(read_weights(Path(name))[0])
-    manifest = released()
-    if name not in manifest:
-        raise WeightsError(
-            f"no released weights {name!r}; there are {', '.join(manifest)}, or give a path to a .safetensors file"
-        )
-    path = pretrained_folder() / manifest[name]["file"]
+    entries = released(file_format)
+    if name not in entries:
+        raise WeightsError(f"no released weights {name!r}; there are {', '.join(entries)}, or give a path to a .safetensors file")
+    path = pretrained_folder() / entries[name]["file"]
     if not path.is_file():
         raise WeightsError(f"{path} is missing: the installation is incomplete; reinstall infoatlas-rl")
-    expected, actual = manifest[name]["sha256"], sha256(path)
+    expected, actual = entries[name]["sha256"], sha256(path)
     if actual != expected:
         raise WeightsError(f"{path} is damaged: sha256 is {actual}, the manifest says {expected}; reinstall infoatlas-rl")
-    return _frozen(read_weights(path)[0])
+    return path
+
+
+def release_file(source: Path, name: str, file: str, file_format: str, folder: Path | None = None) -> Path:
+    """Copy a file to the released ones, or to those of another folder, and note it in the manifest there."""
+    folder = folder or pretrained_folder()
+    target, manifest = folder / file, folder / "manifest.json"
+    with replace_file(target) as temporary:
+        shutil.copyfile(source, temporary)
+    entries = json.loads(manifest.read_text()) if manifest.is_file() else {}
+    entries[name] = {"file": file, "format": file_format, "sha256": sha256(target)}
+    with replace_file(manifest) as temporary:
+        temporary.write_text(json.dumps(entries, indent=1) + "\n")
+    return target
 
 
 def weights_hash(name: str | Path) -> str:
@@ -75,16 +82,6 @@ def fingerprint(model: nn.Module) -> str:
     for value in model.state_dict().values():
         digest.update(value.cpu().numpy().tobytes())
     return digest.hexdigest()[:12]
-
-
-def write_weights(path: Path, model: InfoAtlas, record: dict[str, Any]) -> None:
-    """Write weights with their configuration and a record of how they were made."""
-    write_model(path, model, FORMAT, record)
-
-
-def read_weights(path: Path) -> tuple[InfoAtlas, dict[str, Any]]:
-    """Read a model and the record of how it was made; every tensor has to be there and to fit."""
-    return read_model(path, FORMAT, lambda config: InfoAtlas(InfoAtlasConfig(**config)), "tasks/pretrain.py")
 
 
 def write_model(path: Path, model: nn.Module, file_format: str, record: dict[str, Any]) -> None:
@@ -113,7 +110,3 @@ def read_model(path: Path, file_format: str, build: Callable[[dict[str, Any]], M
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: weights and architecture do not match: {error}") from error
     return model, record
-
-
-def _frozen(model: InfoAtlas) -> InfoAtlas:
-    return model.eval().requires_grad_(False).float()

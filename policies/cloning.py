@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
-from policies.dataset import Batch, Displacement, Windows
-from policies.policy import KeyStatePolicy
+from infoatlas_rl.policies.dataset import Batch, Displacement, Windows
+from infoatlas_rl.policies.policy import KeyStatePolicy
 
 NORMALISER_SAMPLES = 20_000
 WARMUP = 200

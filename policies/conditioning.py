@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
 from infoatlas_rl.maniskill.tasks import Task
-from policies.policy import KeyStatePolicy, PolicyState
-from policies.scene import SYMMETRIES, Scene, features
+from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyState
+from infoatlas_rl.policies.scene import SYMMETRIES, Scene, features
 
 Array = NDArray[np.float32]
 
@@ -68,7 +68,7 @@ class NearestDemonstration:
     """The key states of the demonstration whose scene began most like this one.
 
     Args:
-        key_states: ``(n, k, 100)``, see :func:`~policies.dataset.read_key_states`.
+        key_states: ``(n, k, 100)``, see :func:`~infoatlas_rl.keystates.files.read_key_states`.
         first_states: ``(n, 100)``, first states of the same demonstrations.
     """
 
@@ -99,7 +99,7 @@ def _describe(states: Array) -> Array:
 
 
 class KeyStateConditioning(gymnasium.Wrapper):
-    """Append the next key state to the observations of a :class:`~policies.environment.StateEnv`, and shape the reward.
+    """Append the next key state to observations of :class:`~infoatlas_rl.policies.environment.StateEnv`, and shape rewards.
 
     A key state is passed when the scene is near to it or to a later one. ``(100,)`` observations become ``(108,)``.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from infoatlas_rl.maniskill.demos import Demonstration
 from infoatlas_rl.maniskill.panda import forward_kinematics
 from infoatlas_rl.maniskill.states import pose_matrix
-from policies.scene import Pose
+from infoatlas_rl.policies.scene import Pose
 
 CONTROL_MODE = "pd_ee_delta_pose"
 REACH = 0.1

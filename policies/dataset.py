@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,8 +11,8 @@ from torch import Tensor
 
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.events import grasped
-from policies.control import commanded_poses
-from policies.scene import SYMMETRIES, Pose, Scene, rotation_matrix, turned
+from infoatlas_rl.policies.control import commanded_poses
+from infoatlas_rl.policies.scene import SYMMETRIES, Pose, Scene, rotation_matrix, turned
 
 KEY_SIZE = 11
 """A key state relative to now: gripper (translation, rotation vector), object (translation), width, whether it is past."""
@@ -51,27 +49,6 @@ class Displacement:
     """rad, of a held object in the hand"""
     share: float = 0.7
     """of samples that are displaced"""
-
-
-def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Steps ``(n, k)`` and states ``(n, k, 100)`` of the key states of demonstrations, from ``keystates.npz``.
-
-    Raises:
-        ValueError: no such file, or not all demonstrations are in it.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"no key states at {path}")
-    with np.load(path) as file:
-        row_of = {int(seed): row for row, seed in enumerate(file["seed"])}
-        missing = [seed for seed in seeds if seed not in row_of]
-        if missing:
-            raise ValueError(
-                f"{path} holds key states of {len(row_of)} demonstrations; {len(missing)} of the {len(seeds)} that are needed "
-                f"are not among them (seed {missing[0]}, for one)"
-            )
-        rows = [row_of[seed] for seed in seeds]
-        return file["step"][rows], file["states"][rows]
 
 
 class Windows:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infoatlas_rl.maniskill.envs import make_env, read_geometry, read_state
 from infoatlas_rl.maniskill.states import STATE_DIM
 from infoatlas_rl.maniskill.tasks import TASKS, Geometry, Task
-from policies.control import CONTROL_MODE
+from infoatlas_rl.policies.control import CONTROL_MODE
 
 Array = NDArray[np.float32]
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM
 from infoatlas_rl.maniskill.tasks import Task, get_task
+from infoatlas_rl.policies.control import CONTROL_MODE, to_action
+from infoatlas_rl.policies.dataset import KEY_SIZE, Batch
+from infoatlas_rl.policies.network import KeyStateTransformer
+from infoatlas_rl.policies.scene import SYMMETRIES, Frames, Pose, Scene, features, frames, pose_in_states, turned
 from infoatlas_rl.weights import WeightsError, read_model, write_model
-from policies.control import CONTROL_MODE, to_action
-from policies.dataset import KEY_SIZE, Batch
-from policies.network import KeyStateTransformer
-from policies.scene import SYMMETRIES, Frames, Pose, Scene, features, frames, pose_in_states, turned
 
 FORMAT = "infoatlas-policy-1"
 """Changes whenever an older file would be read but act differently."""
@@ -214,7 +214,7 @@ class KeyStatePolicy(nn.Module):
         if obs.ndim not in (1, 2) or obs.shape[-1] != STATE_DIM:
             raise ValueError(
                 f"observations have shape {obs.shape}, the policy takes ({STATE_DIM},) or (n, {STATE_DIM}) states; make the "
-                "environment with policies.environment.StateEnv"
+                "environment with infoatlas_rl.policies.environment.StateEnv"
             )
         obs = np.atleast_2d(obs)
         if not np.isfinite(obs).all():

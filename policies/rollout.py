@@ -53,7 +53,7 @@ class Trace:
 
 
 def rollout(policy: Policy, env: Any, seed: int, *, trace: Trace | None = None) -> Episode:
-    """Run ``policy`` through the scene ``seed`` of a :class:`~policies.environment.StateEnv` until the episode ends."""
+    """Run ``policy`` through scene ``seed`` of a :class:`~infoatlas_rl.policies.environment.StateEnv` to the episode's end."""
     observation, _ = env.reset(seed=seed)
     snapshot = getattr(env, "snapshot", None) if trace is not None else None
     trace = trace or Trace()
@@ -117,7 +117,7 @@ def evaluate(
     """Run the policy of a file through scenes, in processes of their own.
 
     Args:
-        policy: file of a :class:`~policies.policy.KeyStatePolicy`.
+        policy: file of a :class:`~infoatlas_rl.policies.policy.KeyStatePolicy`.
         seeds: of the scenes.
         stop_at_success: do not wait for the horizon after a success; ``success_at_end`` then means nothing more.
         record: every finished episode is noted in this file, and not run again by another call with the same file.
@@ -129,7 +129,7 @@ def evaluate(
     Raises:
         RuntimeError: worker processes died again and again; or what an episode raised, with its traceback.
     """
-    from policies.policy import KeyStatePolicy
+    from infoatlas_rl.policies.policy import KeyStatePolicy
 
     KeyStatePolicy.load(policy)  # an unfit file is refused here rather than in every worker
     seeds = list(seeds)
@@ -216,8 +216,8 @@ def _run_seed(seed: int) -> Episode:
     if "env" not in _worker:  # here, so that an error reaches the caller with its traceback
         import torch
 
-        from policies.environment import StateEnv
-        from policies.policy import KeyStatePolicy
+        from infoatlas_rl.policies.environment import StateEnv
+        from infoatlas_rl.policies.policy import KeyStatePolicy
 
         torch.set_num_threads(1)
         _worker["policy"] = KeyStatePolicy.load(_worker["path"])

@@ -11,7 +11,6 @@ writes ``{env: {arm: scores}}`` to ``docs/results/keystates.json``. Finished run
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoatlas_rl import InfoAtlasLoss, __version__
 from infoatlas_rl.files import replace_file
@@ -33,9 +30,12 @@ from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.events import ground_truth
 from infoatlas_rl.maniskill.states import STATE_INDEX, positions
 from infoatlas_rl.maniskill.tasks import get_task
+from infoatlas_rl.records import command_line, describe_machine
+from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.collect_demos import demonstrations
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.progress import progress_bar
 from infoatlas_rl.weights import weights_hash
-from tasks.collect_demos import demonstrations
-from tasks.common import command_line, describe_machine, hydra_main, print_table, progress_bar
 
 VARIANTS = ("as they are", "retimed")
 
@@ -214,7 +214,7 @@ def _print(env: str, results: dict[str, Any]) -> None:
         )
     header = ["", "F1", "95 %", "precision", "recall", "median error", "phase std", "seeds agree", "F1 retimed", "s per step"]
     print(f"\n{env}: key states against ground-truth events (within 5 steps)")
-    print_table(header, rows)
+    print(Table(header, rows).text())
     print("recall by event: " + "; ".join(f"{arm} {_recalls(r)}" for arm, r in results.items()))
 
 

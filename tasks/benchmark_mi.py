@@ -16,20 +16,17 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import torch
 from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file
+from infoatlas_rl.records import command_line, describe_machine
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.suites import ablation, atlas, consistency, gradient, independence, known, order
+from infoatlas_rl.tasks.suites import time as timing
 from infoatlas_rl.weights import weights_hash
-from tasks.common import command_line, describe_machine, hydra_main
-from tasks.suites import ablation, atlas, consistency, gradient, independence, known, order
-from tasks.suites import time as timing
 
 SUITES = {
     "bmi": (known.run_bmi, known.show),

@@ -10,22 +10,20 @@ interrupted one goes on from its checkpoint; with other options both are refused
 from __future__ import annotations
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
-from policies.policy import KeyStatePolicy
-from policies.rollout import wilson
-from tasks.arms import keep_result, paths, run_all, run_task
-from tasks.common import command_line, hydra_main, print_table
-from tasks.evaluate_policy import released_policy
-from tasks.train_policy import policy_task
+from infoatlas_rl.policies.policy import KeyStatePolicy
+from infoatlas_rl.policies.protocol import policy_task, released_policy
+from infoatlas_rl.policies.rollout import wilson
+from infoatlas_rl.records import command_line, keep_result
+from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.suites.arms import paths, run_all, run_task
 
 
 def run(cfg: DictConfig) -> None:
@@ -72,7 +70,7 @@ def _write(cfg: DictConfig) -> None:
             ran = {"version": found[0]["version"], "machine": found[0]["machine"]}
     if not arms:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
-    _, policy = KeyStatePolicy.load_with_record(released_policy(policy_task(cfg)))
+    _, policy = KeyStatePolicy.load_with_record(released_policy(policy_task(cfg.env.name).name))
     result = {
         "arms": arms,
         "weights_sha256": policy["keystates"]["weights_sha256"],
@@ -96,7 +94,7 @@ def _write(cfg: DictConfig) -> None:
         found = [(r["curve"].get(str(step), []), r["n"]) for r in arms.values()]
         rows.append([f"{step}", *(" + ".join(map(str, ks)) + f" of {n}" if ks else "" for ks, n in found)])
     print(f"\n{_title(cfg)}: solved at any step, seed by seed")
-    print_table(["environment steps", *arms], rows)
+    print(Table(["environment steps", *arms], rows).text())
 
 
 @hydra_main("benchmark_rl")

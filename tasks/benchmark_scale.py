@@ -9,21 +9,19 @@ kept.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
-from infoatlas_rl.weights import weights_hash
-from policies.rollout import success_rate
-from tasks.arms import (
+from infoatlas_rl.policies.rollout import success_rate
+from infoatlas_rl.records import command_line, keep_result
+from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.suites.arms import (
     collect_first,
-    keep_result,
     outcomes,
     paths,
     run_all,
@@ -31,7 +29,7 @@ from tasks.arms import (
     train_and_evaluate,
     training_record,
 )
-from tasks.common import command_line, hydra_main, print_table
+from infoatlas_rl.weights import weights_hash
 
 ARMS = ("infoatlas", "none", "even")
 """Key states of the others are found in 500 demonstrations, whatever the number to train on."""
@@ -103,7 +101,7 @@ def _write(cfg: DictConfig) -> None:
         for count in cfg.counts
     ]
     print(f"\n{cfg.env.name}: success on unseen scenes")
-    print_table(["demonstrations", *arms], rows)
+    print(Table(["demonstrations", *arms], rows).text())
 
 
 @hydra_main("benchmark_scale")

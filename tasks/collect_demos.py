@@ -9,12 +9,9 @@ Source actions are joint positions (``pd_joint_pos``); they are then converted t
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from infoatlas_rl.maniskill.collect import (
     SOURCE_MODE,
@@ -25,7 +22,8 @@ from infoatlas_rl.maniskill.collect import (
 from infoatlas_rl.maniskill.demos import DemonstrationSet, load_demonstrations
 from infoatlas_rl.maniskill.envs import CONTROL_MODES
 from infoatlas_rl.maniskill.tasks import Task, get_task
-from tasks.common import hydra_main, progress_bar
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.progress import progress_bar
 
 
 def collect(task: Task, root: Path, count: int, first_seed: int, processes: int, control_mode: str) -> CollectionReport:

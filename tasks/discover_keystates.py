@@ -14,7 +14,6 @@ Collects demonstrations where there are none, finds their key states, and writes
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,24 +25,25 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, KeyStates, KeyStateScore, TrajectorySet, score_key_states
 from infoatlas_rl.keystates.files import load_trajectories
 from infoatlas_rl.keystates.metrics import consistency
+from infoatlas_rl.keystates.report import write_report
 from infoatlas_rl.keystates.rules import evenly_spaced
 from infoatlas_rl.keystates.trajectories import column_scales
 from infoatlas_rl.maniskill import pictures
 from infoatlas_rl.maniskill.demos import DemonstrationSet, load_demonstrations, recorded_env
 from infoatlas_rl.maniskill.events import ground_truth
-from infoatlas_rl.maniskill.report import write_report
 from infoatlas_rl.maniskill.states import STATE_INDEX, positions
 from infoatlas_rl.maniskill.tasks import get_task
+from infoatlas_rl.records import command_line, describe_machine
+from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.collect_demos import demonstrations
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.progress import RunLog, progress_bar
 from infoatlas_rl.weights import weights_hash
-from tasks.collect_demos import demonstrations
-from tasks.common import RunLog, command_line, describe_machine, hydra_main, print_table, progress_bar
 
 SHOWN = 6
 """Demonstrations in the pictures."""
@@ -343,10 +343,10 @@ def _concept_table(concepts: list[dict[str, Any]]) -> tuple[list[str], list[list
 
 def _print(scores: dict[str, KeyStateScore], concepts: list[dict[str, Any]]) -> None:
     print("\nkey states: time as a share of the trajectory, its standard deviation over demonstrations, spread of the state")
-    print_table(*_concept_table(concepts))
+    print(Table(*_concept_table(concepts)).text())
     if scores:
         print("agreement with ground-truth events, which discovery never sees (hit: within 5 steps)")
-        print_table(*_score_table(scores))
+        print(Table(*_score_table(scores)).text())
 
 
 @hydra_main("discover_keystates")

@@ -12,7 +12,6 @@ are noted, so that a killed run goes on where it was.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -20,62 +19,23 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file, sha256
-from infoatlas_rl.maniskill.tasks import Task
-from policies.policy import KeyStatePolicy
-from policies.rollout import evaluate, noted, summary
-from tasks.common import command_line, describe_machine, hydra_main, print_table, progress_bar
-from tasks.train_policy import policy_task, validation_scenes
-
-UNSEEN_SEED = 2000
-EPISODES = 100
-UNSEEN_EPISODES = {"PegInsertion": 400}
-
-
-def released_policy(task: Task) -> Path:
-    return ROOT / "pretrained" / "policies" / f"{task.name}.safetensors"
-
-
-def unseen_episodes(task: str) -> int:
-    """How many unseen scenes the protocol has."""
-    return UNSEEN_EPISODES.get(task, EPISODES)
-
-
-def scenes(cfg: DictConfig, task: Task, record: dict[str, Any]) -> list[int]:
-    """Seeds of the scenes that the options ask for."""
-    split, first, episodes = cfg.eval.split, cfg.eval.first_seed, cfg.eval.episodes
-    if split not in ("seen", "unseen"):
-        raise ValueError(f"eval.split={split} is unknown; choose seen or unseen")
-    for name, value, least in (("episodes", episodes, 1), ("first_seed", first, 0)):
-        if value is not None and not isinstance(value, int):
-            raise ValueError(f"eval.{name} has to be an integer, not {value!r}")
-        if value is not None and value < least:
-            raise ValueError(f"eval.{name} has to be at least {least}, not {value}")
-    seen = record["demonstrations"]["seeds"]
-    if split == "unseen":
-        start = UNSEEN_SEED if first is None else first
-        seeds = range(start, start + (episodes or unseen_episodes(task.name)))
-        used = {"among the policy's demonstrations": seen, "those of its validation": validation_scenes(record["config"])}
-        for what, known in used.items():
-            if both := set(seeds) & set(known):
-                raise ValueError(f"{len(both)} of the scenes {start} to {seeds[-1]} are {what}, so not unseen")
-        return list(seeds)
-    seen = [seed for seed in seen if first is None or seed >= first]
-    if len(seen) < (episodes or 1):
-        raise ValueError(f"eval.episodes={episodes or 1}, but the policy has seen {len(seen)} such scenes")
-    return seen[: episodes or EPISODES]
+from infoatlas_rl.policies.policy import KeyStatePolicy
+from infoatlas_rl.policies.protocol import evaluation_scenes, policy_task, released_policy
+from infoatlas_rl.policies.rollout import evaluate, noted, summary
+from infoatlas_rl.records import command_line, describe_machine
+from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.progress import progress_bar
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate, print and write; returns what is written."""
-    task = policy_task(cfg)
-    path = Path(cfg.policy) if cfg.policy else released_policy(task)
+    task = policy_task(cfg.env.name)
+    path = Path(cfg.policy) if cfg.policy else released_policy(task.name)
     _, record = KeyStatePolicy.load_with_record(path, task.name)
-    seeds = scenes(cfg, task, record)
+    seeds = evaluation_scenes(task.name, record, cfg.eval.split, first_seed=cfg.eval.first_seed, episodes=cfg.eval.episodes)
     digest = sha256(path)
     folder = Path(cfg.run)
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +96,7 @@ def _print(content: dict[str, Any]) -> None:
         f"\n{content['task']}, {content['split']} scenes (seeds {min(seeds)} to {max(seeds)}), horizon {content['horizon']}, "
         f"{content['demonstrations']} demonstrations"
     )
-    print_table(["", "episodes", "rate", "95 % (Wilson)"], rows)
+    print(Table(["", "episodes", "rate", "95 % (Wilson)"], rows).text())
     if content["seconds"] is not None:
         print(f"{n} episodes in {content['seconds']:.0f} s")
 

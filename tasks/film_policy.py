@@ -8,22 +8,18 @@ rendered where there is a rendering device and drawn elsewhere. Writes ``rollout
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoatlas_rl.maniskill import pictures
 from infoatlas_rl.maniskill.demos import Demonstration
-from policies.environment import StateEnv
-from policies.policy import KeyStatePolicy
-from policies.rollout import Episode, Trace, rollout
-from tasks.common import hydra_main
-from tasks.evaluate_policy import released_policy
-from tasks.train_policy import policy_task
+from infoatlas_rl.policies.environment import StateEnv
+from infoatlas_rl.policies.policy import KeyStatePolicy
+from infoatlas_rl.policies.protocol import policy_task, released_policy
+from infoatlas_rl.policies.rollout import Episode, Trace, rollout
+from infoatlas_rl.tasks.options import hydra_main
 
 
 def as_demonstration(trace: Trace, env: StateEnv, seed: int) -> Demonstration:
@@ -46,8 +42,8 @@ def next_key_states(trace: Trace) -> list[pictures.Mark | None]:
 
 
 def film(cfg: DictConfig) -> None:
-    task = policy_task(cfg)
-    policy = KeyStatePolicy.load(cfg.policy or released_policy(task), task.name, key_states=True)
+    task = policy_task(cfg.env.name)
+    policy = KeyStatePolicy.load(cfg.policy or released_policy(task.name), task.name, key_states=True)
     env = StateEnv(task, stop_at_success=True)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)

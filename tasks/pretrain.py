@@ -12,7 +12,6 @@ a killed run goes on where its last checkpoint left off. Released weights are ne
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -22,14 +21,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoatlas_rl import __version__
-from infoatlas_rl.calibrate import CalibrateConfig, collect, fit_head
-from infoatlas_rl.model import InfoAtlas
-from infoatlas_rl.pretraining import Pretrainer
-from infoatlas_rl.weights import fingerprint, write_weights
-from tasks.common import RunLog, describe_machine, hydra_main, progress_bar
+from infoatlas_rl.estimator.model import InfoAtlas, write_weights
+from infoatlas_rl.pretraining.head import CalibrateConfig, collect, fit_head
+from infoatlas_rl.pretraining.trainer import Pretrainer
+from infoatlas_rl.records import describe_machine
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.progress import RunLog, progress_bar
+from infoatlas_rl.weights import fingerprint
 
 
 def pretrain(cfg: DictConfig) -> Path:

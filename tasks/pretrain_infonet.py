@@ -7,7 +7,6 @@ Writes checkpoints to ``runs/pretrain_infonet``, from which a killed run goes on
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -16,12 +15,13 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoatlas_rl import __version__
-from infoatlas_rl.baselines.infonet import InfoNet, InfoNetTraining, train_step, write_infonet
+from infoatlas_rl.baselines.infonet import InfoNet, write_infonet
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
-from tasks.common import RunLog, describe_machine, hydra_main, progress_bar
+from infoatlas_rl.pretraining.infonet import InfoNetTraining, train_step
+from infoatlas_rl.records import describe_machine
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.progress import RunLog, progress_bar
 
 
 def pretrain(cfg: DictConfig) -> Path:

@@ -9,26 +9,23 @@ Copies the policy to ``pretrained/policies`` and writes its success on seen and 
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from infoatlas_rl.files import replace_file
-from policies.policy import KeyStatePolicy
-from tasks.arms import keep_result, run_task
-from tasks.common import hydra_main
-from tasks.train_policy import policy_task
+from infoatlas_rl.policies.policy import FORMAT, KeyStatePolicy
+from infoatlas_rl.policies.protocol import policy_task
+from infoatlas_rl.records import keep_result
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.suites.arms import run_task
+from infoatlas_rl.weights import release_file
 
 LARGEST = 10 * 2**20
 """Bytes of a released policy."""
 
 
 def release(cfg: DictConfig) -> Path:
-    task = policy_task(cfg)
+    task = policy_task(cfg.env.name)
     if cfg.policy is None:
         raise ValueError("say which policy is to be released: policy=PATH")
     source = Path(cfg.policy)
@@ -37,7 +34,8 @@ def release(cfg: DictConfig) -> Path:
         raise ValueError(f"{source} has {source.stat().st_size / 2**20:.1f} MB; a released policy has at most {LARGEST >> 20} MB")
     if "chosen_step" not in record:
         raise ValueError(f"{source} is a candidate of a training; release the policy.safetensors that it ended with")
-    target = Path(cfg.folder) / f"{task.name}.safetensors"
+    folder = Path(cfg.folder)
+    target = folder / "policies" / f"{task.name}.safetensors"
     results = {}
     for split in ("seen", "unseen"):
         result = Path(cfg.run) / f"{split}.json"
@@ -49,9 +47,7 @@ def release(cfg: DictConfig) -> Path:
         content["command"] = f"python tasks/evaluate_policy.py env={task.name} eval.split={split}"
         results[split] = content
         print(f"{task.name}, {split}: {content['k']} of {content['n']} at any step, {content['k_at_end']} at the end")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(target) as temporary:
-        shutil.copyfile(source, temporary)
+    release_file(source, task.name, f"policies/{task.name}.safetensors", FORMAT, folder)
     training = {key: record[key] for key in ("seconds", "steps_per_s", "machine", "command", "chosen_step")}
     results["training"] = training | {"steps": record["config"]["training"]["steps"]}
     results["weights_sha256"] = record["keystates"].get("weights_sha256")  # of InfoAtlas; none where it was not asked

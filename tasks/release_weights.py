@@ -7,39 +7,27 @@ Copies ``weights.safetensors`` to ``pretrained/infoatlas-<name>.safetensors`` an
 
 from __future__ import annotations
 
-import json
-import shutil
-import sys
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from infoatlas_rl.files import replace_file, sha256
-from infoatlas_rl.weights import read_weights
-from tasks.common import hydra_main
+from infoatlas_rl.estimator.model import FORMAT, read_weights
+from infoatlas_rl.files import sha256
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.weights import release_file
 
 
-def release(run: Path, name: str, folder: Path) -> Path:
+def release(run: Path, name: str) -> Path:
     source = run / "weights.safetensors"
     _, record = read_weights(source)
-    target = folder / f"infoatlas-{name}.safetensors"
-    with replace_file(target) as temporary:
-        shutil.copyfile(source, temporary)
-    manifest = folder / "manifest.json"
-    entries = json.loads(manifest.read_text()) if manifest.is_file() else {}
-    entries[name] = {"file": target.name, "sha256": sha256(target)}
-    with replace_file(manifest) as temporary:
-        temporary.write_text(json.dumps(entries, indent=1) + "\n")
-    print(f"{target}: {record['problems']} problems, {record['hours']} h; sha256 {entries[name]['sha256']}")
+    target = release_file(source, name, f"infoatlas-{name}.safetensors", FORMAT)
+    print(f"{target}: {record['problems']} problems, {record['hours']} h; sha256 {sha256(target)}")
     return target
 
 
 @hydra_main("release_weights")
 def main(cfg: DictConfig) -> None:
-    release(Path(cfg.run), cfg.name, ROOT / "pretrained")
+    release(Path(cfg.run), cfg.name)
 
 
 if __name__ == "__main__":

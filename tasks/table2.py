@@ -10,7 +10,6 @@ repeated; an interrupted one goes on.
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+from infoatlas_rl.policies.protocol import unseen_episodes
+from infoatlas_rl.policies.rollout import success_rate
+from infoatlas_rl.records import command_line, keep_result
+from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.options import CONFIGS, hydra_main
+from infoatlas_rl.tasks.suites.arms import collect_first, outcomes, paths, run_all, train_and_evaluate, training_record
 from infoatlas_rl.weights import weights_hash
-from policies.rollout import success_rate
-from tasks.arms import collect_first, keep_result, outcomes, paths, run_all, train_and_evaluate, training_record
-from tasks.common import CONFIGS, command_line, hydra_main, print_table
-from tasks.evaluate_policy import unseen_episodes
 
 SPLITS = ("seen", "unseen")
 BOOTSTRAPS = 10_000
@@ -129,7 +128,7 @@ def _print(env: str, found: dict[str, Any]) -> None:
         cells = [f"{result[s]['k']} of {result[s]['n']} ({result[s]['k'] / result[s]['n']:.1%})" for s in SPLITS]
         rows.append([arm, *cells, str(len(result["seeds"]))])
     print(f"\n{env}: success at any step")
-    print_table(["key states", *SPLITS, "training seeds"], rows)
+    print(Table(["key states", *SPLITS, "training seeds"], rows).text())
     if "minus_none" in found.get("infoatlas", {}):
         for split in SPLITS:
             d = found["infoatlas"]["minus_none"][split]

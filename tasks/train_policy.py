@@ -11,8 +11,6 @@ scenes), ``training.json``, ``log.csv`` and TensorBoard scalars. A killed run go
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +20,28 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file, sha256
+from infoatlas_rl.keystates.files import read_key_states
 from infoatlas_rl.keystates.rules import evenly_spaced
 from infoatlas_rl.maniskill.demos import DemonstrationSet
-from infoatlas_rl.maniskill.tasks import TASKS, Task, get_task
-from policies.cloning import Cloning
-from policies.dataset import Windows, read_key_states
-from policies.policy import KeyStatePolicy
-from policies.rollout import evaluate, summary
-from tasks.collect_demos import demonstrations
-from tasks.common import RunLog, command_line, describe_machine, hydra_main, print_table, progress_bar
+from infoatlas_rl.policies.cloning import Cloning
+from infoatlas_rl.policies.dataset import Windows
+from infoatlas_rl.policies.policy import KeyStatePolicy
+from infoatlas_rl.policies.protocol import policy_task, validation_scenes
+from infoatlas_rl.policies.rollout import evaluate, summary
+from infoatlas_rl.records import command_line, describe_machine
+from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.collect_demos import demonstrations
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.progress import RunLog, progress_bar
 
 
 def train(cfg: DictConfig) -> Path:
     """The whole job; returns the file of the policy."""
     torch.set_num_threads(cfg.threads)
     out = Path(cfg.out)
-    task = policy_task(cfg)
+    task = policy_task(cfg.env.name)
     if cfg.keystates.name == "none":
         cfg.training.key_weight = 0.0
     config = instantiate(cfg.training)
@@ -89,24 +89,11 @@ def train(cfg: DictConfig) -> Path:
         temporary.write_text(json.dumps(record, indent=1))
     chosen.save(out / "policy.safetensors", record)  # the last one: where it is, the training is over
     print(f"\nvalidation on scenes {cfg.validation.first_seed} and up, success at any step")
-    print_table(["step", "success", "of"], [[str(r["step"]), str(r["k"]), str(r["n"])] for r in rounds])
+    print(Table(["step", "success", "of"], [[str(r["step"]), str(r["k"]), str(r["n"])] for r in rounds]).text())
     print(f"{cloning.step} steps in {cloning.seconds:.0f} s, {record['steps_per_s']} per s; chosen: step {best['step']}")
     print(f"policy: {out / 'policy.safetensors'}")
     print(f"evaluate it: python tasks/evaluate_policy.py env={cfg.env.name} policy={out / 'policy.safetensors'}")
     return out / "policy.safetensors"
-
-
-def policy_task(cfg: DictConfig) -> Task:
-    """The task of the options, if it is one that policies are for."""
-    if cfg.env.name not in TASKS:
-        raise ValueError(f"env={cfg.env.name} has no 100-D state, which policies need; choose one of {', '.join(TASKS)}")
-    return get_task(**cfg.env.task)
-
-
-def validation_scenes(config: Mapping[str, Any]) -> range:
-    """Seeds of the scenes that choose the checkpoint."""
-    first = config["validation"]["first_seed"]
-    return range(first, first + config["validation"]["episodes"])
 
 
 def key_states(cfg: DictConfig, demos: DemonstrationSet) -> tuple[NDArray[np.int64], dict[str, Any]]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -25,9 +24,6 @@ import gymnasium
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CallbackList, CheckpointCallback, EvalCallback
@@ -35,22 +31,23 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from infoatlas_rl import __version__
 from infoatlas_rl.files import replace_file, require_same_run, sha256
+from infoatlas_rl.keystates.files import read_key_states
 from infoatlas_rl.maniskill.tasks import Task
-from policies.conditioning import (
+from infoatlas_rl.policies.conditioning import (
     FeatureObservations,
     KeyStateConditioning,
     NearestDemonstration,
     PredictedKeyStates,
     ResidualActions,
 )
-from policies.dataset import read_key_states
-from policies.environment import StateEnv
-from policies.policy import KeyStatePolicy
-from policies.vector_env import ProcessVecEnv
-from tasks.collect_demos import demonstrations
-from tasks.common import command_line, describe_machine, hydra_main, print_table
-from tasks.evaluate_policy import released_policy
-from tasks.train_policy import policy_task
+from infoatlas_rl.policies.environment import StateEnv
+from infoatlas_rl.policies.policy import KeyStatePolicy
+from infoatlas_rl.policies.protocol import policy_task, released_policy
+from infoatlas_rl.policies.vector_env import ProcessVecEnv
+from infoatlas_rl.records import command_line, describe_machine
+from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.collect_demos import demonstrations
+from infoatlas_rl.tasks.options import hydra_main
 
 ALGORITHMS = {"sac": SAC, "ppo": PPO}
 HORIZON = 50
@@ -76,7 +73,7 @@ def _steps(checkpoint: Path) -> int:
 
 def build_env(cfg: DictConfig, *, training: bool, nearest: tuple[np.ndarray, np.ndarray] | None) -> gymnasium.Env:
     """The environment that the options describe; called in the worker processes."""
-    task = policy_task(cfg)
+    task = policy_task(cfg.env.name)
     env: gymnasium.Env = StateEnv(task, stop_at_success=cfg.stop_at_success, reward=cfg.reward, horizon=_horizon(cfg))
     cloned = partial(KeyStatePolicy.load, _policy(cfg), task.name)
     shaping = {"shaping": cfg.shaping if training else 0.0, "gamma": cfg.shaping_gamma}
@@ -138,7 +135,7 @@ def load(folder: Path | str, model: str = "best_model") -> tuple[BaseAlgorithm, 
         raise ValueError(f"no learner at {path}; tasks/train_rl.py writes it, with curve.json beside it, when it has ended")
     content = json.loads((folder / "curve.json").read_text())
     cfg = OmegaConf.create(content["config"])
-    env = _environments(cfg, 1, training=False, nearest=_nearest(cfg, policy_task(cfg)))
+    env = _environments(cfg, 1, training=False, nearest=_nearest(cfg, policy_task(cfg.env.name)))
     return ALGORITHMS[cfg.algorithm].load(path, env=env), env
 
 
@@ -155,7 +152,7 @@ def _horizon(cfg: DictConfig) -> int | None:
 
 def _policy(cfg: DictConfig) -> Path:
     """The cloned policy that corrections or key states are from."""
-    return Path(cfg.policy) if cfg.policy else released_policy(policy_task(cfg))
+    return Path(cfg.policy) if cfg.policy else released_policy(policy_task(cfg.env.name).name)
 
 
 def _nearest(cfg: DictConfig, task: Task) -> tuple[np.ndarray, np.ndarray] | None:
@@ -182,7 +179,7 @@ def _check(cfg: DictConfig) -> Task:
             f"envs={cfg.envs}, eval.every={cfg.eval.every}, steps={cfg.steps}, eval.episodes={cfg.eval.episodes}: all have to be "
             "at least 1, and eval.every between envs and steps"
         )
-    return policy_task(cfg)
+    return policy_task(cfg.env.name)
 
 
 def _key_states(cfg: DictConfig, seeds: list[int]) -> np.ndarray:
@@ -290,7 +287,7 @@ def _write(cfg: DictConfig, out: Path, seconds: float, done: int) -> dict[str, A
     with replace_file(out / "curve.json") as temporary:
         temporary.write_text(json.dumps(content, indent=1))
     print(f"\nsuccess at any step, {cfg.eval.episodes} fresh scenes at a time")
-    print_table(["environment steps", "solved"], [[str(point["steps"]), str(point["k"])] for point in content["curve"]])
+    print(Table(["environment steps", "solved"], [[str(point["steps"]), str(point["k"])] for point in content["curve"]]).text())
     print(f"{cfg.steps - done} steps in {seconds:.0f} s; results: {out / 'curve.json'}, model: {out / 'model.zip'}")
     return content
 

@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
+from infoatlas_rl.estimator.model import read_weights
 from infoatlas_rl.files import replace_file, sha256
 from infoatlas_rl.maniskill.states import LAYOUT
 from infoatlas_rl.maniskill.tasks import TASKS
-from infoatlas_rl.weights import pretrained_folder, read_weights, released
-from tasks.common import hydra_main
-from tasks.suites.known import PUBLISHED
-from tasks.suites.order import INFONET
+from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.suites.known import PUBLISHED
+from infoatlas_rl.tasks.suites.order import INFONET
+from infoatlas_rl.weights import pretrained_folder, released
 
+ROOT = Path(__file__).resolve().parents[1]
 PAPER_TABLE2 = {"PickCube": (94.2, 82.0), "StackCube": (68.2, 37.0), "PegInsertion": (72.4, 18.3)}
 """Seen and unseen success (%) of the InfoAtlas paper's Table 2, in ManiSkill 2."""
 RESULTS = ROOT / "docs" / "results"
@@ -381,12 +379,12 @@ def weights() -> str:
 
 
 def policy_files() -> str:
-    from policies.policy import KeyStatePolicy
-    from tasks.evaluate_policy import released_policy
+    from infoatlas_rl.policies.policy import KeyStatePolicy
+    from infoatlas_rl.tasks.evaluate_policy import released_policy
 
     rows = []
     for name, task in TASKS.items():
-        path = released_policy(task)
+        path = released_policy(task.name)
         policy, record = KeyStatePolicy.load_with_record(path, name)
         parameters = sum(p.numel() for p in policy.parameters())
         keystates, training = record["keystates"], record["config"]["training"]

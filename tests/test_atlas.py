@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from infoatlas_rl.atlas import (
+from infoatlas_rl.pretraining.atlas import (
     AtlasConfig,
     _checkerboard,
     _coupling,

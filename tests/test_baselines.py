@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from infoatlas_rl.baselines import InfoNetLoss, MINELoss
-from infoatlas_rl.baselines.infonet import InfoNet, InfoNetConfig, InfoNetTraining, look_up, train_step, uniform_scores
+from infoatlas_rl.baselines.infonet import InfoNet, InfoNetConfig, look_up, uniform_scores
+from infoatlas_rl.pretraining.infonet import InfoNetTraining, train_step
 from infoatlas_rl.weights import WeightsError
 from tests.conftest import correlated
 

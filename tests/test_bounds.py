@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from infoatlas_rl.bounds import BOUNDS, donsker_varadhan, info_nce, nwj, smile
+from infoatlas_rl.estimator.bounds import BOUNDS, donsker_varadhan, info_nce, nwj, smile
 
 RHO = 0.6
 TRUTH = -0.5 * math.log(1 - RHO**2)

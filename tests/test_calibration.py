@@ -1,9 +1,9 @@
 import torch
 
-from infoatlas_rl.atlas import AtlasConfig, sample_problems
-from infoatlas_rl.calibrate import CalibrateConfig, collect, fit_head, read_table
-from infoatlas_rl.calibration import LEVELS, STATISTICS, CalibratedHead, from_scale, pinball_loss, statistics, to_scale
-from infoatlas_rl.model import InfoAtlas
+from infoatlas_rl.estimator.calibration import LEVELS, STATISTICS, CalibratedHead, from_scale, pinball_loss, statistics, to_scale
+from infoatlas_rl.estimator.model import InfoAtlas
+from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems
+from infoatlas_rl.pretraining.head import CalibrateConfig, collect, fit_head, read_table
 
 ATLAS = AtlasConfig(max_dim=3, max_samples=120, query=8, max_components=4)
 
@@ -71,7 +71,7 @@ def test_statistics_are_finite_for_data_that_are_hardly_random(model):
     for y in (x, torch.ones(1, 64, 1)):
         critic = model(x, y)
         assert bool(torch.isfinite(statistics(critic, x, y)).all())
-        assert bool(torch.isfinite(critic.quantiles(x, y)).all())
+        assert bool(torch.isfinite(model.quantiles(critic, x, y)).all())
 
 
 def test_the_released_head_is_calibrated_on_unseen_problems(model):

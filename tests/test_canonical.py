@@ -1,6 +1,6 @@
 import torch
 
-from infoatlas_rl.canonical import CanonicalEncoder, Moments, _leading_singular, linear_canonical, nonlinear_canonical
+from infoatlas_rl.estimator.canonical import CanonicalEncoder, Moments, _leading_singular, linear_canonical, nonlinear_canonical
 from tests.conftest import correlated
 
 

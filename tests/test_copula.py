@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from infoatlas_rl.copula import NormalScores
+from infoatlas_rl.estimator.copula import NormalScores
 
 
 def scores(x):

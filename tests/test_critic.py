@@ -1,8 +1,8 @@
 import torch
 
-from infoatlas_rl.bounds import donsker_varadhan
-from infoatlas_rl.critic import gaussian_base, solve_last_layer, two_fold_bound
-from infoatlas_rl.hypernetwork import CriticParameters
+from infoatlas_rl.estimator.bounds import donsker_varadhan
+from infoatlas_rl.estimator.critic import gaussian_base, solve_last_layer, two_fold_bound
+from infoatlas_rl.estimator.hypernetwork import CriticParameters
 
 
 def test_base_is_the_gaussian_log_ratio_up_to_a_constant(rng):

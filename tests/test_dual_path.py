@@ -1,6 +1,6 @@
 import torch
 
-from infoatlas_rl.dual_path import DualPathEncoder
+from infoatlas_rl.estimator.dual_path import DualPathEncoder
 
 
 def encoder() -> DualPathEncoder:

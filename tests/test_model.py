@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from infoatlas_rl import InfoAtlas, InfoAtlasConfig, estimate_mi
-from infoatlas_rl.estimate import OutsideTrainingRangeWarning
+from infoatlas_rl.estimator.estimate import OutsideTrainingRangeWarning
 from tests.conftest import correlated
 
 RHO = [0.8, 0.5]
@@ -50,7 +50,7 @@ def test_estimate_does_not_change_under_zero_padding(model):
 def test_large_data_sets_are_read_in_parts(model, monkeypatch):
     x, y = correlated(3000, RHO)
     whole = model.estimate(x, y)
-    monkeypatch.setattr("infoatlas_rl.estimate.FIT_SAMPLES", 1024)
+    monkeypatch.setattr("infoatlas_rl.estimator.estimate.FIT_SAMPLES", 1024)
     parts = model.estimate(x, y)
     # A critic of a third of the samples, on all of them: the bound moves by the noise of fitting and of product samples.
     assert parts.bound == pytest.approx(whole.bound, abs=0.08)
@@ -213,8 +213,8 @@ def test_constant_columns_and_ties_are_finite(model):
 
 
 def test_every_parameter_gets_a_gradient(tiny):
-    from infoatlas_rl.atlas import AtlasConfig, sample_problems
-    from infoatlas_rl.pretraining import regret
+    from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems
+    from infoatlas_rl.pretraining.trainer import regret
 
     torch.manual_seed(0)
     network = InfoAtlas(tiny).train()

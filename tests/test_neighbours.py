@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from infoatlas_rl.neighbours import QUERIES, pointwise_information
-from tasks.suites.baselines import gaussian_copula, ksg
+from infoatlas_rl.baselines.classical import gaussian_copula, ksg
+from infoatlas_rl.estimator.neighbours import QUERIES, pointwise_information
 from tests.conftest import correlated
 
 TRUTH = -0.5 * np.log(1 - 0.8**2)

@@ -1,8 +1,8 @@
 import torch
 
-from infoatlas_rl.atlas import AtlasConfig, sample_problems
-from infoatlas_rl.paper import PaperConfig, PaperInfoAtlas
-from infoatlas_rl.pretraining import regret
+from infoatlas_rl.baselines.paper import PaperConfig, PaperInfoAtlas
+from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems
+from infoatlas_rl.pretraining.trainer import regret
 from tests.test_tasks import compose
 
 SMALL = PaperConfig(width=16, latents=4, heads=4, joint_layers=1, marginal_layers=1, decoder_layers=2, decoder_width=32)

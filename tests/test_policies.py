@@ -13,14 +13,24 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
+from infoatlas_rl.policies.cloning import Cloning, CloningConfig
+from infoatlas_rl.policies.dataset import Displacement, Windows
+from infoatlas_rl.policies.network import KeyStateTransformer
+from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
+from infoatlas_rl.policies.rollout import wilson
+from infoatlas_rl.policies.scene import (
+    CUBE,
+    PEG,
+    Pose,
+    Scene,
+    features,
+    frames,
+    quaternion_matrix,
+    rotation_matrix,
+    rotation_vector,
+)
+from infoatlas_rl.policies.scene import SYMMETRIES as ALL_SYMMETRIES
 from infoatlas_rl.weights import WeightsError
-from policies.cloning import Cloning, CloningConfig
-from policies.dataset import Displacement, Windows
-from policies.network import KeyStateTransformer
-from policies.policy import KeyStatePolicy, PolicyConfig
-from policies.rollout import wilson
-from policies.scene import CUBE, PEG, Pose, Scene, features, frames, quaternion_matrix, rotation_matrix, rotation_vector
-from policies.scene import SYMMETRIES as ALL_SYMMETRIES
 
 
 def random_quaternions(count, generator):

@@ -25,12 +25,12 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from infoatlas_rl.files import replace_file, sha256
 from infoatlas_rl.maniskill.tasks import TASKS
+from infoatlas_rl.policies.cloning import CloningConfig
+from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
+from infoatlas_rl.policies.protocol import evaluation_scenes, released_policy
+from infoatlas_rl.tasks import benchmark_rl, benchmark_scale, release_policy, table2, train_rl
+from infoatlas_rl.tasks.options import CONFIGS
 from infoatlas_rl.weights import WeightsError
-from policies.cloning import CloningConfig
-from policies.policy import KeyStatePolicy, PolicyConfig
-from tasks import benchmark_rl, benchmark_scale, release_policy, table2, train_rl
-from tasks.common import CONFIGS
-from tasks.evaluate_policy import released_policy, scenes
 
 ROOT = CONFIGS.parent
 ARMS = {"infoatlas", "infonet", "mine-100", "mine-1000", "no-mi", "even", "none"}
@@ -50,6 +50,10 @@ SMALL = [
 def compose(name, *overrides):
     with hydra.initialize_config_dir(str(CONFIGS), version_base=None):
         return hydra.compose(name, list(overrides))
+
+
+def scenes(cfg, task, record):
+    return evaluation_scenes(task, record, cfg.eval.split, first_seed=cfg.eval.first_seed, episodes=cfg.eval.episodes)
 
 
 def run(script, *options):
@@ -79,28 +83,28 @@ def test_every_arm_has_key_states_and_the_command_that_makes_them():
 def test_scenes_of_the_protocol():
     cfg = compose("evaluate_policy", "env=PegInsertion")
     record = {"demonstrations": {"seeds": [3, 5, 8]}, "config": {"validation": {"first_seed": 100, "episodes": 10}}}
-    assert scenes(cfg, TASKS["PegInsertion"], record) == list(range(2000, 2400))
-    assert scenes(cfg, TASKS["PickCube"], record) == list(range(2000, 2100))
+    assert scenes(cfg, "PegInsertion", record) == list(range(2000, 2400))
+    assert scenes(cfg, "PickCube", record) == list(range(2000, 2100))
     cfg.eval.split = "seen"
-    assert scenes(cfg, TASKS["PegInsertion"], record) == [3, 5, 8]
+    assert scenes(cfg, "PegInsertion", record) == [3, 5, 8]
     cfg.eval.episodes = 2
-    assert scenes(cfg, TASKS["PegInsertion"], record) == [3, 5]
+    assert scenes(cfg, "PegInsertion", record) == [3, 5]
     cfg.eval.episodes = 4
     with pytest.raises(ValueError, match=r"eval.episodes=4, but the policy has seen 3 such scenes"):
-        scenes(cfg, TASKS["PegInsertion"], record)
+        scenes(cfg, "PegInsertion", record)
     cfg.eval.first_seed, cfg.eval.episodes = 4, None
-    assert scenes(cfg, TASKS["PegInsertion"], record) == [5, 8]
+    assert scenes(cfg, "PegInsertion", record) == [5, 8]
     cfg.eval.split, cfg.eval.episodes = "unseen", 3
-    assert scenes(cfg, TASKS["PegInsertion"], record | {"demonstrations": {"seeds": [3]}}) == [4, 5, 6]
+    assert scenes(cfg, "PegInsertion", record | {"demonstrations": {"seeds": [3]}}) == [4, 5, 6]
     cfg.eval.episodes = 5
     with pytest.raises(ValueError, match=r"2 of the scenes 4 to 8 are among the policy's demonstrations"):
-        scenes(cfg, TASKS["PegInsertion"], record)
+        scenes(cfg, "PegInsertion", record)
     cfg.eval.first_seed = 107
     with pytest.raises(ValueError, match=r"3 of the scenes 107 to 111 are those of its validation"):
-        scenes(cfg, TASKS["PegInsertion"], record)
+        scenes(cfg, "PegInsertion", record)
     cfg.eval.split = "test"
     with pytest.raises(ValueError, match="choose seen or unseen"):
-        scenes(cfg, TASKS["PegInsertion"], record)
+        scenes(cfg, "PegInsertion", record)
 
 
 def test_validation_scenes_are_neither_seen_nor_tested():
@@ -303,10 +307,10 @@ def test_a_policy_is_released_only_after_it_has_been_measured(tmp_path, monkeypa
 
     monkeypatch.setattr(release_policy, "run_task", evaluation)
     release_policy.release(cfg)
-    assert sha256(tmp_path / "released/PickCube.safetensors") == sha256(source)
+    assert sha256(tmp_path / "released/policies/PickCube.safetensors") == sha256(source)
     result = json.loads((tmp_path / "p.json").read_text())["PickCube"]
     assert result["unseen"]["k_at_end"] == 8
-    assert result["unseen"]["policy"]["path"] == f"{tmp_path}/released/PickCube.safetensors"
+    assert result["unseen"]["policy"]["path"] == f"{tmp_path}/released/policies/PickCube.safetensors"
     assert result["weights_sha256"] == "of the weights that found them"
 
 
@@ -410,7 +414,7 @@ def test_runs_differ_by_what_has_an_effect():
     for option in ("sac.gamma=0.5", "reward=sparse", "horizon=80", "seed=3"):
         assert identity() != identity(option)
     predicted = identity("conditioning=predicted")
-    assert predicted["policy_sha256"] == sha256(released_policy(TASKS["PickCube"]))
+    assert predicted["policy_sha256"] == sha256(released_policy("PickCube"))
     assert predicted != identity("conditioning=predicted", "shaping=0.5")
 
 
@@ -471,7 +475,7 @@ def test_a_film_is_made(trained):
 
 @pytest.mark.parametrize("name", TASKS)
 def test_released_policies_are_those_that_were_measured(name):
-    path = released_policy(TASKS[name])
+    path = released_policy(name)
     policy = KeyStatePolicy.load(path, name)
     assert policy.config.key_states == compose("train_policy", f"env={name}").env.concepts
     assert path.stat().st_size < 10 * 2**20

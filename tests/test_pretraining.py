@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from infoatlas_rl.atlas import AtlasConfig, Problem
-from infoatlas_rl.model import InfoAtlas
-from infoatlas_rl.pretraining import PretrainConfig, Pretrainer, _low_variance_dv, regret
+from infoatlas_rl.estimator.model import InfoAtlas
+from infoatlas_rl.pretraining.atlas import AtlasConfig, Problem
+from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer, _low_variance_dv, regret
 from tests.conftest import TINY
 
 ATLAS = AtlasConfig(max_dim=3, max_samples=120, query=64, truth=64, max_components=4)
@@ -85,7 +85,7 @@ def test_low_variance_bound_of_the_true_critic_is_the_mutual_information(rng):
 
 
 def test_regret_of_the_released_weights_is_small_for_a_gaussian_problem(model):
-    from infoatlas_rl.atlas import _spectrum
+    from infoatlas_rl.pretraining.atlas import _spectrum
 
     network = InfoAtlas(model.config)
     network.load_state_dict(model.state_dict())
@@ -138,9 +138,9 @@ def test_two_processes_train_the_weights_of_one_with_the_doubled_batch(tmp_path)
 
 
 def test_batches_that_cannot_be_shared_are_refused(tiny, monkeypatch):
-    monkeypatch.setattr("infoatlas_rl.pretraining.dist.is_initialized", lambda: True)
-    monkeypatch.setattr("infoatlas_rl.pretraining.dist.get_rank", lambda: 0)
-    monkeypatch.setattr("infoatlas_rl.pretraining.dist.get_world_size", lambda: 3)
+    monkeypatch.setattr("infoatlas_rl.pretraining.trainer.dist.is_initialized", lambda: True)
+    monkeypatch.setattr("infoatlas_rl.pretraining.trainer.dist.get_rank", lambda: 0)
+    monkeypatch.setattr("infoatlas_rl.pretraining.trainer.dist.get_world_size", lambda: 3)
     with pytest.raises(ValueError, match=r"pretrain.processes = 4 cannot be shared by 3 processes"):
         trainer(tiny, processes=4)
 
@@ -151,5 +151,5 @@ def test_a_failed_factorisation_skips_the_step(tiny, monkeypatch):
     def fail(*_, **__):
         raise torch.linalg.LinAlgError("not positive definite")
 
-    monkeypatch.setattr("infoatlas_rl.pretraining.regret", fail)
+    monkeypatch.setattr("infoatlas_rl.pretraining.trainer.regret", fail)
     assert run.train_step()["skipped"] == 1

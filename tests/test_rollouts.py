@@ -21,12 +21,13 @@ from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecMonitor
 
+from infoatlas_rl.keystates.files import read_key_states
 from infoatlas_rl.maniskill.collect import collect_demonstrations
 from infoatlas_rl.maniskill.demos import load_demonstrations
 from infoatlas_rl.maniskill.envs import read_state
 from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
 from infoatlas_rl.maniskill.tasks import Task, get_task
-from policies.conditioning import (
+from infoatlas_rl.policies.conditioning import (
     CONDITION_SIZE,
     FeatureObservations,
     KeyStateConditioning,
@@ -34,13 +35,12 @@ from policies.conditioning import (
     PredictedKeyStates,
     ResidualActions,
 )
-from policies.control import commanded_poses, to_action
-from policies.dataset import read_key_states
-from policies.environment import StateEnv
-from policies.policy import KeyStatePolicy, PolicyConfig
-from policies.rollout import Trace, evaluate, rollout, scatter, summary
-from policies.scene import CUBE, Scene, features
-from policies.vector_env import ProcessVecEnv, WorkerError
+from infoatlas_rl.policies.control import commanded_poses, to_action
+from infoatlas_rl.policies.environment import StateEnv
+from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
+from infoatlas_rl.policies.rollout import Trace, evaluate, rollout, scatter, summary
+from infoatlas_rl.policies.scene import CUBE, Scene, features
+from infoatlas_rl.policies.vector_env import ProcessVecEnv, WorkerError
 
 pytestmark = pytest.mark.simulator
 

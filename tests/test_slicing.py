@@ -1,6 +1,6 @@
 import torch
 
-from infoatlas_rl.slicing import project, random_orthonormal
+from infoatlas_rl.estimator.slicing import project, random_orthonormal
 
 
 def test_frames_are_orthonormal(rng):

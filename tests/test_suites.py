@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from infoatlas_rl.benchmark import DISCRETE_TASKS, table_mi
-from tasks.suites import ablation, consistency, known, order
+from infoatlas_rl.distributions import DISCRETE_TASKS, table_mi
+from infoatlas_rl.tasks.suites import ablation, consistency, known, order
 from tests.test_tasks import ROOT, compose, run
 
 POSTER = [0.144, 0.719, 0.654, 0.712, 0.516]
@@ -62,7 +62,7 @@ def test_a_suite_runs_from_the_command_line(tmp_path):
 
 
 def test_small_runs_of_the_other_suites(tmp_path):
-    from tasks.benchmark_mi import SUITES
+    from infoatlas_rl.tasks.benchmark_mi import SUITES
 
     options = ["seeds=1", "problems=3", "independent_sets=2", "triplets=2", "picture=null", f"paths.runs={tmp_path}"]
     cfg = compose("benchmark_mi", *options)
@@ -74,7 +74,7 @@ def test_small_runs_of_the_other_suites(tmp_path):
 
 
 def test_atlas_suite_compares_in_every_cell(monkeypatch, capsys):
-    from tasks.suites import atlas
+    from infoatlas_rl.tasks.suites import atlas
 
     monkeypatch.setattr(atlas, "SIZES", (100,))
     monkeypatch.setattr(atlas, "DIMS", (1, 3))

@@ -19,11 +19,11 @@ import hydra
 from hydra.utils import instantiate
 
 from infoatlas_rl.baselines.infonet import load_infonet
-from infoatlas_rl.benchmark import BMI_TASKS
-from infoatlas_rl.maniskill.report import write_report
+from infoatlas_rl.distributions import BMI_TASKS
+from infoatlas_rl.keystates.report import write_report
 from infoatlas_rl.maniskill.tasks import TASKS, get_task
-from tasks import update_docs
-from tasks.common import CONFIGS, _check_overrides
+from infoatlas_rl.tasks import update_docs
+from infoatlas_rl.tasks.options import CONFIGS, _check_overrides
 
 ROOT = CONFIGS.parent
 TOP_LEVEL = sorted(path.stem for path in CONFIGS.glob("*.yaml"))

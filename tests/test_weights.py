@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from infoatlas_rl import InfoAtlas, WeightsError
 from infoatlas_rl import weights as weights_module
-from infoatlas_rl.weights import pretrained_folder, read_weights, released, weights_hash, write_weights
+from infoatlas_rl.estimator.model import read_weights, write_weights
+from infoatlas_rl.weights import pretrained_folder, released, weights_hash
 from tests.conftest import correlated
 
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infoatlas_rl.bounds import donsker_varadhan
 from infoatlas_rl.checks import check_samples
+from infoatlas_rl.estimator.bounds import donsker_varadhan
 
 
 class MINELoss(nn.Module):

@@ -4,9 +4,10 @@ No simulator and no robot in here: trajectories are arrays ``(t, d)``.
 """
 
 from infoatlas_rl.keystates.alignment import Alignment
-from infoatlas_rl.keystates.finder import KeyStateConfig, KeyStateFinder, KeyStates
+from infoatlas_rl.keystates.finder import KeyStateFinder, KeyStates
 from infoatlas_rl.keystates.metrics import KeyStateScore, score_key_states
 from infoatlas_rl.keystates.rules import evenly_spaced, velocity_minima
+from infoatlas_rl.keystates.settings import KeyStateConfig
 from infoatlas_rl.keystates.trajectories import TrajectorySet
 
 __all__ = [

@@ -1,7 +1,8 @@
-"""Trajectories in plain NumPy files."""
+"""Files of key-state discovery: trajectories that are read, and ``keystates.npz``, which is written and read here alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +38,24 @@ def load_trajectories(path: Path | str) -> tuple[list[str], list[Array]]:
                 "trajectory, or a single array (trajectories, steps, d)"
             )
     return list(arrays), [array.astype(np.float64) for array in arrays.values()]
+
+
+def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps ``(n, k)`` and states ``(n, k, 100)`` of the key states of demonstrations, from ``keystates.npz``.
+
+    Raises:
+        ValueError: no such file, or not all demonstrations are in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no key states at {path}")
+    with np.load(path) as file:
+        row_of = {int(seed): row for row, seed in enumerate(file["seed"])}
+        missing = [seed for seed in seeds if seed not in row_of]
+        if missing:
+            raise ValueError(
+                f"{path} holds key states of {len(row_of)} demonstrations; {len(missing)} of the {len(seeds)} that are needed "
+                f"are not among them (seed {missing[0]}, for one)"
+            )
+        rows = [row_of[seed] for seed in seeds]
+        return file["step"][rows], file["states"][rows]

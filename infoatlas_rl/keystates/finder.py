@@ -22,7 +22,6 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +32,8 @@ from torch import Tensor
 
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
 from infoatlas_rl.keystates.alignment import Alignment
+from infoatlas_rl.keystates.measurements import REACH, Measurement, smooth
+from infoatlas_rl.keystates.settings import KeyStateConfig
 from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate
 from infoatlas_rl.loss import InfoAtlasLoss
 
@@ -42,14 +43,10 @@ REST = 0.3
 """Motions that are much shorter than this share of the median are rest."""
 EXCHANGES = 2
 """Epochs in which the least informative key state may go elsewhere."""
-REACH = 8
-"""Ticks before and after a key state that are looked at when it is refined."""
 SUMMIT = 2
 """Ticks before and after a key state from which its place between ticks is read off."""
 REMEMBERED = 12
 """Measurements of a key state that are averaged."""
-KERNEL = 1.0
-"""Standard deviation, in ticks, of the kernel that averages them."""
 
 
 class Estimator(Protocol):
@@ -61,58 +58,6 @@ class Estimator(Protocol):
     def reseed(self, seed: int) -> None: ...
 
     def extra_repr(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class KeyStateConfig:
-    """Discovery; the MI estimator is given to :class:`KeyStateFinder`."""
-
-    concepts: int = 4
-    """K, the last of which is the final state."""
-    delta: int = 2
-    """Ticks between the two states of a motion, and the look-back of the MI profile."""
-    epochs: int = 10
-    """The first half searches everywhere between the neighbours (longer if they still move), the rest refines."""
-    samples: int = 400
-    """Motions on which information is estimated."""
-    candidates: int = 12
-    """Places for a key state that are compared in one step."""
-    noise: float = 0.8
-    """Length of the noise that is added to the unit motions: turns that are much smaller count little."""
-    gap: float = 0.05
-    """Least distance of consecutive key states, as a share of the trajectory, both of its time and of its path."""
-    mi_weight: float = 1.0
-    order_weight: float = 0.1
-    """Penalty for an uneven division, times the squared distance from the middle of the neighbours (in shares)."""
-    spread_weight: float = 0.2
-    """Penalty for the spread of a key state's time over the demonstrations (standard deviation, in shares)."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("concepts", 1), ("delta", 1), ("epochs", 1), ("candidates", 1), ("samples", 50)):
-            value = getattr(self, name)
-            if not isinstance(value, Integral):
-                raise ValueError(f"{name} has to be an integer, not {value!r}")
-            if value < least:
-                raise ValueError(f"{name} has to be at least {least}, not {value}")
-        for name in ("noise", "gap"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} has to be 0 or more, not {getattr(self, name)!r}")
-        if self.gap * self.concepts >= 1:
-            raise ValueError(f"{self.concepts} concepts with a gap of {self.gap} do not fit into one trajectory")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Information that key states at some places would have about the motion between two neighbours."""
-
-    neighbours: tuple[int, int]
-    places: Array
-    information: Array
-
-    def fits(self, a: int, b: int) -> bool:
-        """Whether the neighbours are still about where they were."""
-        return abs(self.neighbours[0] - a) + abs(self.neighbours[1] - b) <= REACH // 2
 
 
 @dataclass(frozen=True)
@@ -338,13 +283,13 @@ class KeyStateFinder:
         middle = (self.phase[a] + self.phase[b]) / 2
         penalty = config.order_weight * (self.phase[:-1] - middle) ** 2 + config.spread_weight * self.spread
         score = np.full(self.ticks, -np.inf)
-        score[places] = (config.mi_weight * _smooth(ticks, seen) - penalty)[places]
+        score[places] = (config.mi_weight * smooth(ticks, seen) - penalty)[places]
         return score
 
     def _information(self) -> Array:
         """Information of the key states where they are now, ``(K - 1,)``."""
         ticks = np.arange(self.ticks)
-        return np.array([_smooth(ticks, self._curves[k])[self.cuts[k]] if k in self._curves else np.nan for k in self._inner()])
+        return np.array([smooth(ticks, self._curves[k])[self.cuts[k]] if k in self._curves else np.nan for k in self._inner()])
 
     def _inner(self) -> range:
         return range(1, self.config.concepts)
@@ -444,13 +389,3 @@ def _steps(positions: Array, step_of_tick: Array) -> Array:
     """Steps ``(N, T)`` of the original trajectories at positions ``(N, T)`` that are given in ticks of them."""
     grid = np.arange(positions.shape[1])
     return np.stack([np.interp(position, grid, steps) for position, steps in zip(positions, step_of_tick, strict=True)])
-
-
-def _smooth(ticks: NDArray[np.int64], seen: list[Measurement]) -> Array:
-    """Kernel regression of measured information over ticks; later measurements, made with better neighbours, count more."""
-    total, weight = np.zeros(len(ticks)), np.full(len(ticks), 1e-9)
-    for age, measured in enumerate(reversed(seen)):
-        kernel = 0.85**age * np.exp(-0.5 * ((ticks[:, None] - measured.places) / KERNEL) ** 2)
-        total += kernel @ measured.information
-        weight += kernel.sum(1)
-    return total / weight

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from infoatlas_rl.atlas import AtlasConfig, sample_problems
-from infoatlas_rl.bounds import donsker_varadhan
-from infoatlas_rl.estimate import cross_fitted
-from infoatlas_rl.model import InfoAtlas, InfoAtlasConfig
-from infoatlas_rl.pretraining import PretrainConfig, Pretrainer, regret
-from tasks.common import progress_bar
+from infoatlas_rl.estimator.bounds import donsker_varadhan
+from infoatlas_rl.estimator.estimate import cross_fitted
+from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig
+from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems
+from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer, regret
+from infoatlas_rl.tasks.progress import progress_bar
 
 SMALL = InfoAtlasConfig(side_features=128, pair_features=96, width=64, latents=8, joint_layers=1, decoder_width=96)
 ARMS: dict[str, InfoAtlasConfig] = {

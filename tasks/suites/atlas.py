@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from scipy.stats import spearmanr
 
 from infoatlas_rl import InfoAtlas
-from infoatlas_rl.atlas import AtlasConfig, sample_problems
-from tasks.common import progress_bar
-from tasks.suites.baselines import gaussian_copula, ksg
+from infoatlas_rl.baselines.classical import gaussian_copula, ksg
+from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems
+from infoatlas_rl.tasks.progress import progress_bar
 
 SIZES = (100, 256, 1000, 5000)
 DIMS = (1, 3, 5, 10, 20)

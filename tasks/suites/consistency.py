@@ -10,8 +10,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlas
-from infoatlas_rl.benchmark import student_mi
-from tasks.common import progress_bar
+from infoatlas_rl.distributions import student_mi
+from infoatlas_rl.tasks.progress import progress_bar
 
 SIZES = (64, 128, 256, 512, 1024, 2048, 5000, 10_000, 20_000, 50_000)
 RHO = np.array([0.8, 0.6, 0.4])

@@ -8,7 +8,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlas
-from tasks.common import progress_bar
+from infoatlas_rl.tasks.progress import progress_bar
 
 SIZES = (100, 500, 5000)
 DIMS = (1, 5, 20)

@@ -9,8 +9,8 @@ import numpy as np
 from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlas
-from infoatlas_rl.benchmark import BMI_TASKS, DISCRETE_TASKS, BenchmarkTask
-from tasks.common import progress_bar
+from infoatlas_rl.distributions import BMI_TASKS, DISCRETE_TASKS, BenchmarkTask
+from infoatlas_rl.tasks.progress import progress_bar
 
 PUBLISHED: dict[str, dict[str, list[float]]] = {
     "bmi": {

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from scipy.special import logsumexp
 
 from infoatlas_rl import InfoAtlas
-from tasks.common import progress_bar
+from infoatlas_rl.tasks.progress import progress_bar
 
 SAMPLES = 2000
 INFONET = [99.8, 99.5, 99.0, 99.2, 99.1, 99.2, 99.0, 99.2, 99.3, 99.5]

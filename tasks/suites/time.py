@@ -13,7 +13,7 @@ import torch
 from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlas, InfoAtlasLoss
-from tasks.suites.baselines import ksg
+from infoatlas_rl.baselines.classical import ksg
 
 SIZES = (1000, 5000, 50_000)
 

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infoatlas_rl.bounds import log_mean_exp
-from infoatlas_rl.copula import NormalScores
-from infoatlas_rl.dual_path import DualPathEncoder
+from infoatlas_rl.estimator.bounds import log_mean_exp
+from infoatlas_rl.estimator.copula import NormalScores
+from infoatlas_rl.estimator.dual_path import DualPathEncoder
 
 
 @dataclass(frozen=True)

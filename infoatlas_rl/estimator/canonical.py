@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from infoatlas_rl.layers import SideNetwork, feature_count
+from infoatlas_rl.estimator.layers import SideNetwork, feature_count
 
 
 class LinearCanonical(NamedTuple):

@@ -26,10 +26,10 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from infoatlas_rl.atlas import AtlasConfig, Problem, sample_problems, sample_sizes
+from infoatlas_rl.baselines.paper import PaperConfig, PaperInfoAtlas
+from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
-from infoatlas_rl.model import InfoAtlas, InfoAtlasConfig
-from infoatlas_rl.paper import PaperConfig, PaperInfoAtlas
+from infoatlas_rl.pretraining.atlas import AtlasConfig, Problem, sample_problems, sample_sizes
 
 logger = logging.getLogger(__name__)
 

@@ -14,14 +14,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from infoatlas_rl.files import replace_file, require_same_run, sha256
+from infoatlas_rl.tasks.progress import progress_bar
 from infoatlas_rl.weights import weights_hash
-from tasks.common import progress_bar
 
 
 def run_task(script: str, log: Path, *options: str) -> None:
     """Run ``tasks/<script>.py`` on one thread; its output goes to ``log``, the end of which is shown if it fails."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    path = Path(__file__).with_name(f"{script}.py")
+    path = Path(__file__).parents[1] / f"{script}.py"
     with open(log, "a") as file:
         command = [sys.executable, "-u", str(path), *options]
         code = subprocess.run(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode
@@ -39,15 +39,6 @@ def collect_first(cfg: DictConfig, count: int) -> None:
     """Demonstrations are there before the first job: two jobs at the same time would both collect them."""
     options = [f"env={cfg.env.name}", f"demos.count={count}", "demos.control_mode=pd_joint_pos", *paths(cfg)]
     run_task("collect_demos", Path(cfg.run) / "collect_demos.txt", *options)
-
-
-def keep_result(out: Path, env: str, result: dict[str, Any]) -> dict[str, Any]:
-    """Write the result of a task into a file of results, beside those of other tasks; returns all of them."""
-    content = json.loads(out.read_text()) if out.is_file() else {}
-    content[env] = result
-    with replace_file(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
-    return content
 
 
 def train_and_evaluate(folder: Path, env: str, splits: dict[str, int], *options: str) -> None:

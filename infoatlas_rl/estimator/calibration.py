@@ -9,17 +9,14 @@ the summary of the data set to the share of the true gradient that the gradient 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infoatlas_rl.bounds import donsker_varadhan, log_mean_exp, smile
-from infoatlas_rl.neighbours import pointwise_information
-
-if TYPE_CHECKING:
-    from infoatlas_rl.model import Critic
+from infoatlas_rl.estimator.bounds import donsker_varadhan, log_mean_exp, smile
+from infoatlas_rl.estimator.critic import Critic
+from infoatlas_rl.estimator.neighbours import pointwise_information
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 """Quantile levels; the middle one is the calibrated estimate, the outer ones are the 90 % interval."""

@@ -17,13 +17,17 @@ weight.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from infoatlas_rl.bounds import donsker_varadhan
-from infoatlas_rl.hypernetwork import CriticParameters
+from infoatlas_rl.estimator.bounds import donsker_varadhan
+from infoatlas_rl.estimator.canonical import Maps
+from infoatlas_rl.estimator.copula import NormalScores
+from infoatlas_rl.estimator.hypernetwork import CriticParameters
 
 HESSIAN_ROWS = 8192
 """Samples that the Hessian is computed from, at most: it only has to point the steps in the right direction."""
@@ -136,3 +140,56 @@ def _covariance(features: Tensor, weights: Tensor) -> Tensor:
         weighted = features * weights.float().unsqueeze(-1)
         mean = weighted.sum(1, keepdim=True)
         return weighted.mT @ features - mean.mT @ mean
+
+
+class Coordinates(NamedTuple):
+    """Canonical coordinates of the samples of one side."""
+
+    linear: Tensor  # (b, n, d)
+    nonlinear: Tensor  # (b, n, r)
+
+
+class Side(NamedTuple):
+    """The samples of one side as the critic sees them."""
+
+    coordinates: Tensor  # (b, n, min(dx, dy)), linear canonical coordinates that have a partner
+    variates: Tensor  # (b, n, r), nonlinear canonical variates
+    embedding: Tensor  # (b, n, width), modulated
+
+    def at(self, index: Tensor) -> Side:
+        return Side(*(t.index_select(1, index) for t in self))
+
+
+@dataclass(frozen=True)
+class Critic:
+    """The critic that was written for a batch of data sets, and its values on them.
+
+    It is normalised to ``E_q[exp t] = 1`` on these data, so that t estimates the pointwise MI itself.
+    """
+
+    scores: tuple[NormalScores, NormalScores]
+    maps: Maps
+    parameters: CriticParameters
+    solution: Solution  # last layer
+    normaliser: Tensor  # (b, 1), log E_q[exp t] before it was subtracted; constant
+    features: tuple[Tensor, Tensor]  # of joint and of product samples, (b, n, m) and (b, N, m)
+    coordinates: tuple[Coordinates, Coordinates]  # canonical coordinates of the data
+    joint: Tensor  # (b, n): t(x_i, y_i) on the data it was written for
+    product: Tensor  # (b, N): t(x_i, y_j) on the data it was written for
+    base_joint: Tensor  # (b, n), Gaussian base alone
+    base_product: Tensor  # (b, N)
+    see: Callable[[Tensor, Tensor], tuple[Side, Side]]  # normal scores of new samples to their sides
+    pair: Callable[[Side, Side], tuple[Tensor, Tensor]]  # pairs of sides to features (b, q, m) and Gaussian base (b, q)
+
+    def sides(self, x: Tensor, y: Tensor) -> tuple[Side, Side]:
+        """New samples ``(b, q, dx), (b, q, dy)`` as the critic sees them; not differentiable with respect to them."""
+        return self.see(self.scores[0].scores(x).float(), self.scores[1].scores(y).float())
+
+    def values(self, side_x: Side, side_y: Side) -> tuple[Tensor, Tensor]:
+        """Values of the critic and of its Gaussian base at pairs, ``(b, q)`` each."""
+        features, base = self.pair(side_x, side_y)
+        return base + torch.einsum("bnm,bm->bn", features, self.solution.weights) - self.normaliser, base
+
+    def two_fold_bound(self) -> Tensor:
+        """See :func:`two_fold_bound`."""
+        return two_fold_bound(self.solution, *self.features, self.joint, self.product, self.parameters)

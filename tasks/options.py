@@ -1,117 +1,21 @@
-"""What the entry points share: logs, progress, and a description of the machine."""
+"""Hydra for the commands: configs composed from one folder, options checked before anything runs, errors in one line."""
 
 from __future__ import annotations
 
-import csv
 import functools
 import os
-import platform
-import shlex
-import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-
-
-class RunLog:
-    """Scalars of a run, to TensorBoard and to ``log.csv``; with ``keep`` a resumed run appends to what is there."""
-
-    def __init__(self, folder: Path, *, keep: bool) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        folder.mkdir(parents=True, exist_ok=True)
-        if not keep:
-            shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"))
-        self._file = open(folder / "log.csv", "a" if keep else "w", newline="")  # noqa: SIM115 (closed by close)
-        self._csv = csv.writer(self._file)
-        if self._file.tell() == 0:
-            self._csv.writerow(["step", "name", "value"])
-
-    def write(self, step: int, figures: dict[str, float]) -> None:
-        for name, value in figures.items():
-            self._tensorboard.add_scalar(name, value, step)
-            self._csv.writerow([step, name, f"{value:.6g}"])
-        self._file.flush()
-
-    def close(self) -> None:
-        self._tensorboard.close()
-        self._file.close()
-
-
-def command_line(script: str) -> str:
-    """The command of this process as it can be typed again, without the options that change no result."""
-    options = [option for option in sys.argv[1:] if not option.startswith(("jobs=", "only_collect="))]
-    return shlex.join(["python", f"tasks/{script}.py", *options])
-
-
-@contextmanager
-def progress_bar(title: str, total: int, *, start: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """A bar with a running figure and the remaining time; one line per tenth where the output is not a terminal."""
-    if sys.stdout.isatty():
-        from rich import progress as rich
-
-        columns = (
-            rich.TextColumn(title),
-            rich.BarColumn(),
-            rich.MofNCompleteColumn(),
-            rich.TimeElapsedColumn(),
-            rich.TextColumn("left"),
-            rich.TimeRemainingColumn(),
-            rich.TextColumn("{task.fields[note]}"),
-        )
-        with rich.Progress(*columns) as progress:
-            task = progress.add_task(title, total=total, completed=start, note="")
-            yield lambda done, note="": progress.update(task, completed=done, note=note)
-        return
-    began, shown = time.monotonic(), [-1]
-
-    def update(done: int, note: str = "") -> None:
-        tenth = 10 * done // max(total, 1)
-        if tenth > shown[0]:
-            shown[0] = tenth
-            print(f"{title}: {done}/{total}, {time.monotonic() - began:.0f} s, {note}", flush=True)
-
-    yield update
-
-
-def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Columns under their titles, the first one to the left."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        cells = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
-        print("  ".join(["", row[0].ljust(widths[0]), *cells]))
-    print()
-
-
-def describe_machine(threads: int | None = None) -> dict[str, Any]:
-    """Where a figure was measured."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "threads": threads or torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
 
 
 def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:

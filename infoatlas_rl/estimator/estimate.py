@@ -6,20 +6,17 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from infoatlas_rl.bounds import BOUNDS
 from infoatlas_rl.checks import MIN_SAMPLES, check_samples, check_slices
-from infoatlas_rl.slicing import project, random_orthonormal
-from infoatlas_rl.weights import load_pretrained
-
-if TYPE_CHECKING:
-    from infoatlas_rl.model import Critic, InfoAtlas
+from infoatlas_rl.estimator.bounds import BOUNDS
+from infoatlas_rl.estimator.critic import Critic
+from infoatlas_rl.estimator.slicing import project, random_orthonormal
 
 LN2 = float(np.log(2))
 
@@ -69,27 +66,23 @@ class Estimate:
         return f"{text}, n = {self.n}, d = {self.dims[0]} and {self.dims[1]}"
 
 
-def estimate_mi(x: Any, y: Any, *, units: str = "nats", weights: str = "base", **options: Any) -> Estimate:
-    """Mutual information of paired samples in one call.
+class CriticWriter(Protocol):
+    """What an estimate needs of :class:`~infoatlas_rl.estimator.model.InfoAtlas`."""
 
-    ::
+    config: Any
 
-        print(estimate_mi(frame[["height", "weight"]], frame["age"]))
+    def __call__(self, x: Tensor, y: Tensor) -> Critic: ...
 
-    Args:
-        x, y: arrays, tensors, data frames or series of n rows; see :meth:`InfoAtlas.estimate`, which also takes the
-            further options.
-        units: ``"nats"`` or ``"bits"``.
-    """
-    if units not in ("nats", "bits"):
-        raise ValueError(f"units has to be nats or bits, not {units!r}")
-    result = load_pretrained(weights).estimate(x, y, **options)
-    return result.in_bits() if units == "bits" else result
+    def parameters(self) -> Iterator[Tensor]: ...
+
+    def quantiles(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor: ...
+
+    def product_index(self, n: int, device: torch.device) -> tuple[Tensor, Tensor]: ...
 
 
 @torch.no_grad()
 def estimate(
-    model: InfoAtlas,
+    model: CriticWriter,
     x: Any,
     y: Any,
     *,
@@ -133,7 +126,7 @@ def estimate(
 
     def quantiles_and_bound(x: Tensor, y: Tensor) -> Tensor:
         critic, fitted, in_sample = _in_sample(model, x, y, bound)
-        return torch.cat([critic.quantiles(*fitted), in_sample.unsqueeze(-1)], dim=-1)
+        return torch.cat([model.quantiles(critic, *fitted), in_sample.unsqueeze(-1)], dim=-1)
 
     values = sliced(x, y, quantiles_and_bound)
     quantiles, value = values[:, :-1], values[:, -1]
@@ -161,7 +154,7 @@ def estimate(
     )
 
 
-def _in_sample(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> tuple[Critic, tuple[Tensor, Tensor], Tensor]:
+def _in_sample(model: CriticWriter, x: Tensor, y: Tensor, bound: str) -> tuple[Critic, tuple[Tensor, Tensor], Tensor]:
     """The critic, the samples that it was written on, at most ``FIT_SAMPLES`` of them, and the bound ``(b,)`` on all."""
     n = x.shape[1]
     if n <= FIT_SAMPLES:
@@ -179,7 +172,7 @@ def _in_sample(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> tuple[Crit
     return critic, (fitted_x, fitted_y), BOUNDS[bound](torch.cat(joint, -1), torch.cat(product, -1))
 
 
-def cross_fitted(model: InfoAtlas, x: Tensor, y: Tensor, bound: str) -> Tensor:
+def cross_fitted(model: CriticWriter, x: Tensor, y: Tensor, bound: str) -> Tensor:
     """The critic of one half of the rows evaluated on the other, both ways: in expectation never above the true MI where
     rows are independent and in no order."""
     half = x.shape[1] // 2

@@ -16,10 +16,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from infoatlas_rl.atlas import AtlasConfig, sample_elliptical, sample_problems, sample_sizes
-from infoatlas_rl.calibration import LEVELS, CalibratedHead, pinball_loss, statistics, to_scale
+from infoatlas_rl.estimator.calibration import LEVELS, CalibratedHead, pinball_loss, statistics, to_scale
+from infoatlas_rl.estimator.model import InfoAtlas
 from infoatlas_rl.files import replace_file
-from infoatlas_rl.model import InfoAtlas
+from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_elliptical, sample_problems, sample_sizes
 
 SEED = 2 * 10**9
 GROUPS_PER_FILE = 20

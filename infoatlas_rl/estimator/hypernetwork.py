@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from infoatlas_rl.canonical import Maps
-from infoatlas_rl.dual_path import DualPathEncoder
+from infoatlas_rl.estimator.canonical import Maps
+from infoatlas_rl.estimator.dual_path import DualPathEncoder
 
 
 class CriticParameters(NamedTuple):

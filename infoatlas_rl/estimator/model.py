@@ -9,25 +9,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from infoatlas_rl.bounds import log_mean_exp
-from infoatlas_rl.calibration import CalibratedHead, statistics
-from infoatlas_rl.canonical import CanonicalEncoder, Maps
-from infoatlas_rl.copula import NormalScores
-from infoatlas_rl.critic import Solution, gaussian_base, soft_clip, solve_last_layer, two_fold_bound
-from infoatlas_rl.hypernetwork import CriticParameters, Hypernetwork
-from infoatlas_rl.layers import PairNetwork, SideNetwork, feature_count
+from infoatlas_rl.estimator.bounds import log_mean_exp
+from infoatlas_rl.estimator.calibration import CalibratedHead, statistics
+from infoatlas_rl.estimator.canonical import CanonicalEncoder, Maps
+from infoatlas_rl.estimator.copula import NormalScores
+from infoatlas_rl.estimator.critic import Coordinates, Critic, Side, gaussian_base, soft_clip, solve_last_layer
+from infoatlas_rl.estimator.estimate import Estimate, estimate
+from infoatlas_rl.estimator.hypernetwork import CriticParameters, Hypernetwork
+from infoatlas_rl.estimator.layers import PairNetwork, SideNetwork, feature_count
+from infoatlas_rl.weights import read_model, released_file, write_model
 
-if TYPE_CHECKING:
-    from infoatlas_rl.estimate import Estimate
-
-MIN_SAMPLES = 16
-"""Fewer samples than this are refused."""
-
+FORMAT = "infoatlas-2"
 
 CHOICES = {"padding": ("zero", "noise"), "hypernetwork": ("generated", "constant"), "ridge": ("generated", "fixed")}
 
@@ -82,69 +80,6 @@ class InfoAtlasConfig:
         return InfoAtlas(self)
 
 
-class Coordinates(NamedTuple):
-    """Canonical coordinates of the samples of one side."""
-
-    linear: Tensor  # (b, n, d)
-    nonlinear: Tensor  # (b, n, r)
-
-
-class Side(NamedTuple):
-    """The samples of one side as the critic sees them."""
-
-    coordinates: Tensor  # (b, n, min(dx, dy)), linear canonical coordinates that have a partner
-    variates: Tensor  # (b, n, r), nonlinear canonical variates
-    embedding: Tensor  # (b, n, width), modulated
-
-    def at(self, index: Tensor) -> Side:
-        return Side(*(t.index_select(1, index) for t in self))
-
-
-@dataclass(frozen=True)
-class Critic:
-    """The critic that was written for a batch of data sets, and its values on them.
-
-    It is normalised to ``E_q[exp t] = 1`` on these data, so that t estimates the pointwise MI itself.
-    """
-
-    model: InfoAtlas
-    scores: tuple[NormalScores, NormalScores]
-    maps: Maps
-    parameters: CriticParameters
-    solution: Solution  # last layer
-    normaliser: Tensor  # (b, 1), log E_q[exp t] before it was subtracted; constant
-    features: tuple[Tensor, Tensor]  # of joint and of product samples, (b, n, m) and (b, N, m)
-    coordinates: tuple[Coordinates, Coordinates]  # canonical coordinates of the data
-    joint: Tensor  # (b, n): t(x_i, y_i) on the data it was written for
-    product: Tensor  # (b, N): t(x_i, y_j) on the data it was written for
-    base_joint: Tensor  # (b, n), Gaussian base alone
-    base_product: Tensor  # (b, N)
-
-    def sides(self, x: Tensor, y: Tensor) -> tuple[Side, Side]:
-        """New samples ``(b, q, dx), (b, q, dy)`` as the critic sees them; not differentiable with respect to them."""
-        z_x, z_y = self.model.padded(self.scores[0].scores(x).float(), self.scores[1].scores(y).float(), seed=1)
-        features = self.model.encoder.standardised(self.maps, z_x, z_y)
-        coordinates = self.model.coordinates(self.maps, z_x, z_y, features)
-        return self.model.sides(coordinates, self.maps, self.parameters)
-
-    def values(self, side_x: Side, side_y: Side) -> tuple[Tensor, Tensor]:
-        """Values of the critic and of its Gaussian base at pairs, ``(b, q)`` each."""
-        features, base = self.model.pair_features(side_x, side_y, self.parameters)
-        return base + torch.einsum("bnm,bm->bn", features, self.solution.weights) - self.normaliser, base
-
-    def quantiles(self, x: Tensor, y: Tensor) -> Tensor:
-        """Quantiles of the MI of the data that the critic was written for, ``(b, len(LEVELS))``, in nats."""
-        return self.model.calibrated_head(statistics(self, x, y), self.maps.summary)
-
-    def gradient_gain(self) -> Tensor:
-        """What the gradient of a bound is multiplied with so that its size is right on average, ``(b,)``."""
-        return self.model.calibrated_head.gain(self.maps.summary)
-
-    def two_fold_bound(self) -> Tensor:
-        """See :func:`infoatlas_rl.critic.two_fold_bound`."""
-        return two_fold_bound(self.solution, *self.features, self.joint, self.product, self.parameters)
-
-
 class InfoAtlas(nn.Module):
     """The estimator. Get a pretrained one with :meth:`from_pretrained`."""
 
@@ -180,8 +115,6 @@ class InfoAtlas(nn.Module):
         Raises:
             WeightsError: no such weights, a wrong checksum, or another architecture. Never falls back to random weights.
         """
-        from infoatlas_rl.weights import load_pretrained
-
         return load_pretrained(name)
 
     def estimate(
@@ -214,8 +147,6 @@ class InfoAtlas(nn.Module):
             TypeError, ValueError: what was given and what is accepted; NaN, infinity, fewer than 16 samples, more than 20
                 dimensions without slices. Constant columns and ties are fine.
         """
-        from infoatlas_rl.estimate import estimate
-
         options = {"slices": slices, "k": k, "bound": bound, "cross_fit": cross_fit, "permutations": permutations, "seed": seed}
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
             return estimate(self, x, y, **options)
@@ -251,7 +182,6 @@ class InfoAtlas(nn.Module):
         t_product = base_product + torch.einsum("bnm,bm->bn", product, solution.weights)
         normaliser = log_mean_exp(t_product).detach().unsqueeze(-1)
         return Critic(
-            model=self,
             scores=scores,
             maps=maps,
             parameters=parameters,
@@ -263,7 +193,22 @@ class InfoAtlas(nn.Module):
             product=t_product - normaliser,
             base_joint=base_joint,
             base_product=base_product,
+            see=lambda z_x, z_y: self.see(maps, parameters, *self.padded(z_x, z_y, seed=1)),
+            pair=lambda x, y: self.pair_features(x, y, parameters),
         )
+
+    def quantiles(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+        """Quantiles of the MI of the data that a critic was written for, ``(b, len(LEVELS))``, in nats."""
+        return self.calibrated_head(statistics(critic, x, y), critic.maps.summary)
+
+    def gradient_gain(self, critic: Critic) -> Tensor:
+        """What the gradient of a bound is multiplied with so that its size is right on average, ``(b,)``."""
+        return self.calibrated_head.gain(critic.maps.summary)
+
+    def see(self, maps: Maps, parameters: CriticParameters, z_x: Tensor, z_y: Tensor) -> tuple[Side, Side]:
+        """Normal scores of samples that the maps were not fitted on, as the critic sees them."""
+        coordinates = self.coordinates(maps, z_x, z_y, self.encoder.standardised(maps, z_x, z_y))
+        return self.sides(coordinates, maps, parameters)
 
     def padded(self, z_x: Tensor, z_y: Tensor, seed: int) -> tuple[Tensor, Tensor]:
         """Both sides with noise up to D columns, where the configuration says so; zeros need not be there."""
@@ -336,6 +281,45 @@ class InfoAtlas(nn.Module):
         place = torch.empty_like(order).scatter_(0, order, torch.arange(n))
         j = torch.cat([order[(place + offset) % n] for offset in offsets])
         return torch.arange(n).repeat(shifts).to(device), j.to(device)
+
+
+def load_pretrained(name: str | Path = "base") -> InfoAtlas:
+    """Load released weights by name, or any weights file by path, in evaluation mode and frozen.
+
+    Raises:
+        WeightsError: no such weights, a wrong checksum (both are named), or another architecture. Weights are never
+            replaced by random ones.
+    """
+    path = Path(name) if str(name).endswith(".safetensors") else released_file(str(name), FORMAT)
+    return read_weights(path)[0].eval().requires_grad_(False).float()
+
+
+def write_weights(path: Path, model: InfoAtlas, record: dict[str, Any]) -> None:
+    """Write weights with their configuration and a record of how they were made."""
+    write_model(path, model, FORMAT, record)
+
+
+def read_weights(path: Path) -> tuple[InfoAtlas, dict[str, Any]]:
+    """Read a model and the record of how it was made; every tensor has to be there and to fit."""
+    return read_model(path, FORMAT, lambda config: InfoAtlas(InfoAtlasConfig(**config)), "tasks/pretrain.py")
+
+
+def estimate_mi(x: Any, y: Any, *, units: str = "nats", weights: str = "base", **options: Any) -> Estimate:
+    """Mutual information of paired samples in one call.
+
+    ::
+
+        print(estimate_mi(frame[["height", "weight"]], frame["age"]))
+
+    Args:
+        x, y: arrays, tensors, data frames or series of n rows; see :meth:`InfoAtlas.estimate`, which also takes the
+            further options.
+        units: ``"nats"`` or ``"bits"``.
+    """
+    if units not in ("nats", "bits"):
+        raise ValueError(f"units has to be nats or bits, not {units!r}")
+    result = load_pretrained(weights).estimate(x, y, **options)
+    return result.in_bits() if units == "bits" else result
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,62 @@
+"""Where figures are from: version, machine, command and seed, the same in all files of results."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from infoatlas_rl.files import replace_file
+from infoatlas_rl.version import __version__
+
+
+def provenance(script: str, *, threads: int | None = None, seed: int | list[int] | None = None) -> dict[str, Any]:
+    """What every result says of itself: version, machine, command, and the seed or seeds that it was made with."""
+    origin = {"version": __version__, "machine": describe_machine(threads), "command": command_line(script)}
+    return origin if seed is None else origin | {"seed": seed}
+
+
+def command_line(script: str) -> str:
+    """The command of this process as it can be typed again, without the options that change no result."""
+    options = [option for option in sys.argv[1:] if not option.startswith(("jobs=", "only_collect="))]
+    return shlex.join(["python", f"tasks/{script}.py", *options])
+
+
+def describe_machine(threads: int | None = None) -> dict[str, Any]:
+    """Where a figure was measured."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "threads": threads or torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Write a result, whole or not at all."""
+    with replace_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def keep_result(path: Path | str, name: str, result: dict[str, Any], *, merge: bool = False) -> dict[str, Any]:
+    """Write the result of one task into a file of results, beside those of other tasks (and, with ``merge``, beside earlier
+    entries of its own); returns all of them."""
+    path = Path(path)
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    content[name] = {**content.get(name, {}), **result} if merge else result
+    write_json(path, content)
+    return content
