@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,31 @@ def replace_file(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock_folder(folder: Path | str) -> Iterator[None]:
+    """Keep other runs out of a folder while the block runs; the lock ends with the process, however that ends.
+
+    Raises:
+        ValueError: another run is at work there; the message says which.
+    """
+    import fcntl  # not on every system, and needed by runs alone
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise ValueError(
+                f"another run is at work in {folder} ({file.read().strip()}); wait until it has ended, or choose another folder"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()}: {shlex.join(sys.argv)}")
+        file.flush()
+        yield
 
 
 def read_checkpoint(path: Path | str, identity: str, **options: Any) -> dict[str, Any]:

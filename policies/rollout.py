@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoatlas_rl.maniskill.events import detect_events
-
-RESTARTS = 2
-"""How often worker processes that died are replaced before a run gives up."""
+from infoatlas_rl.processes import scatter
 
 
 class Policy(Protocol):
@@ -147,49 +142,6 @@ def evaluate(
 
     scatter(_run_seed, todo, finish, processes=processes, initializer=_start_worker, initargs=(str(policy), stop_at_success))
     return [done[seed] for seed in seeds]
-
-
-def scatter(
-    function: Callable[[int], Any],
-    items: Sequence[int],
-    finish: Callable[[Any], None],
-    *,
-    processes: int,
-    initializer: Callable[..., None] | None = None,
-    initargs: tuple[Any, ...] = (),
-) -> None:
-    """Call ``finish(function(item))`` for every item, ``function`` in processes of their own, in any order.
-
-    Processes that die are replaced, :data:`RESTARTS` times.
-
-    Raises:
-        ValueError: fewer than one process.
-        RuntimeError: they died again; or what ``function`` raised, with its traceback.
-    """
-    if processes < 1:
-        raise ValueError(f"processes has to be at least 1, not {processes}")
-    left = set(items)
-
-    def call(pool: ProcessPoolExecutor) -> None:
-        futures = {pool.submit(function, item): item for item in items if item in left}
-        for future in as_completed(futures):
-            finish(future.result())
-            left.discard(futures[future])
-
-    for attempt in range(RESTARTS + 1):
-        pool = ProcessPoolExecutor(
-            max(1, min(processes, len(left))), mp_context=get_context("spawn"), initializer=initializer, initargs=initargs
-        )
-        try:
-            return call(pool)
-        except BrokenProcessPool as error:
-            if attempt == RESTARTS:
-                raise RuntimeError(
-                    f"worker processes died {attempt + 1} times without a traceback (killed, out of memory, or the simulator "
-                    f"crashed), {len(left)} of {len(items)} episodes are left; `python -m infoatlas_rl.doctor` checks the set-up"
-                ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def noted(record: Path) -> dict[int, Episode]:
