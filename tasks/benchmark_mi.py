@@ -15,29 +15,20 @@
 
 from __future__ import annotations
 
-import json
-
 import torch
 from omegaconf import DictConfig
 
-from infoatlas_rl import __version__
-from infoatlas_rl.files import replace_file
-from infoatlas_rl.records import command_line, describe_machine
+from infoatlas_rl.records import provenance, write_json
 from infoatlas_rl.tasks.options import hydra_main
 from infoatlas_rl.tasks.suites import ablation, atlas, consistency, gradient, independence, known, order
 from infoatlas_rl.tasks.suites import time as timing
 from infoatlas_rl.weights import weights_hash
 
+PLAIN = (atlas, independence, order, consistency, gradient, timing, ablation)
 SUITES = {
-    "bmi": (known.run_bmi, known.show),
-    "discrete": (known.run_discrete, known.show),
-    "atlas": (atlas.run, atlas.show),
-    "independence": (independence.run, independence.show),
-    "order": (order.run, order.show),
-    "consistency": (consistency.run, consistency.show),
-    "gradient": (gradient.run, gradient.show),
-    "time": (timing.run, timing.show),
-    "ablation": (ablation.run, ablation.show),
+    "bmi": (known.run_bmi, known.table),
+    "discrete": (known.run_discrete, known.table),
+    **{suite.__name__.rpartition(".")[2]: (suite.run, suite.table) for suite in PLAIN},
 }
 
 COUNTS = ("n", "seeds", "problems", "independent_sets", "triplets")
@@ -51,18 +42,11 @@ def main(cfg: DictConfig) -> None:
         if cfg[name] < 1:
             raise ValueError(f"{name} has to be at least 1, not {cfg[name]}")
     torch.set_num_threads(cfg.threads)
-    run, show = SUITES[cfg.suite]
+    run, table = SUITES[cfg.suite]
     result = run(cfg)
-    show(result)
-    content = result | {
-        "version": __version__,
-        "weights": str(cfg.weights),
-        "weights_sha256": weights_hash(cfg.weights),
-        "machine": describe_machine(cfg.threads),
-        "command": command_line("benchmark_mi"),
-    }
-    with replace_file(cfg.out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"\n{table(result).text()}")
+    weights = {"weights": str(cfg.weights), "weights_sha256": weights_hash(cfg.weights)}
+    write_json(cfg.out, result | weights | provenance("benchmark_mi", threads=cfg.threads))
     print(cfg.out)
 
 

@@ -9,97 +9,15 @@ interrupted one goes on from its checkpoint; with other options both are refused
 
 from __future__ import annotations
 
-import json
-from functools import partial
-from pathlib import Path
-from typing import Any
-
 from omegaconf import DictConfig
 
-from infoatlas_rl.maniskill.pictures import curves_with_intervals
-from infoatlas_rl.policies.policy import KeyStatePolicy
-from infoatlas_rl.policies.protocol import policy_task, released_policy
-from infoatlas_rl.policies.rollout import wilson
-from infoatlas_rl.records import command_line, keep_result
-from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.options import hydra_main
-from infoatlas_rl.tasks.suites.arms import paths, run_all, run_task
-
-
-def run(cfg: DictConfig) -> None:
-    if not cfg.only_collect:
-        jobs = [(arm, seed) for seed in cfg.seeds for arm in cfg.arms]
-        named = [(f"{arm}, seed {seed}", partial(_job, cfg, arm, seed)) for arm, seed in jobs]
-        run_all(f"SAC on {_title(cfg)}", named, cfg.jobs, lambda: _write(cfg))
-    _write(cfg)
-
-
-def _title(cfg: DictConfig) -> str:
-    return f"{cfg.env.name}, {cfg.reward.replace('_', ' ')} reward"
-
-
-def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
-    return Path(cfg.run) / f"{arm.replace(' ', '-')}-{seed}"
-
-
-def _job(cfg: DictConfig, arm: str, seed: int) -> None:
-    folder = _folder(cfg, arm, seed)
-    options = [f"env={cfg.env.name}", f"reward={cfg.reward}", f"seed={seed}", f"out={folder}", *paths(cfg)]
-    run_task("train_rl", folder / "train_rl.txt", *options, *cfg.arms[arm].split(), *cfg.train.split())
-
-
-def _write(cfg: DictConfig) -> None:
-    arms: dict[str, Any] = {}
-    for arm in cfg.arms:
-        folders = [_folder(cfg, arm, seed) for seed in cfg.seeds]
-        folders = [folder for folder in folders if (folder / "curve.json").is_file()]
-        if folders:
-            found = [json.loads((folder / "curve.json").read_text()) for folder in folders]
-            options = json.loads((folders[0] / "options.json").read_text())
-            # {steps: [solved with every seed]}
-            curve: dict[int, list[int]] = {}
-            for result in found:
-                for point in result["curve"]:
-                    curve.setdefault(point["steps"], []).append(point["k"])
-            arms[arm] = {
-                "seeds": [result["seed"] for result in found],
-                "n": found[0]["episodes"],
-                "policy_sha256": options.get("policy_sha256"),  # that predicts the key states
-                "curve": {str(steps): ks for steps, ks in curve.items()},
-            }
-            ran = {"version": found[0]["version"], "machine": found[0]["machine"]}
-    if not arms:
-        raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
-    _, policy = KeyStatePolicy.load_with_record(released_policy(policy_task(cfg.env.name).name))
-    result = {
-        "arms": arms,
-        "weights_sha256": policy["keystates"]["weights_sha256"],
-        **ran,
-        "command": command_line("benchmark_rl"),
-    }
-    content = keep_result(Path(cfg.out), _title(cfg), result)
-    panels = {
-        title: {
-            arm: [
-                (int(steps), sum(ks) / (r["n"] * len(ks)), *wilson(sum(ks) / len(ks), r["n"])) for steps, ks in r["curve"].items()
-            ]
-            for arm, r in entry["arms"].items()
-        }
-        for title, entry in content.items()
-    }
-    curves_with_intervals(Path(cfg.picture), panels, "environment steps", "success on fresh scenes")
-    steps = sorted({int(steps) for r in arms.values() for steps in r["curve"]})
-    rows = []
-    for step in steps:
-        found = [(r["curve"].get(str(step), []), r["n"]) for r in arms.values()]
-        rows.append([f"{step}", *(" + ".join(map(str, ks)) + f" of {n}" if ks else "" for ks, n in found)])
-    print(f"\n{_title(cfg)}: solved at any step, seed by seed")
-    print(Table(["environment steps", *arms], rows).text())
+from infoatlas_rl.tasks.suites import rl
 
 
 @hydra_main("benchmark_rl")
 def main(cfg: DictConfig) -> None:
-    run(cfg)
+    rl.run(cfg)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+MOST_THREADS = 8
+"""Threads for a core."""
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def defaults(group: str, schema: type) -> None:
+    """Make the fields of a dataclass, with their defaults, the options ``group.*`` of configs that list ``group: default``."""
+    node = OmegaConf.structured(schema)
+    # The options of a frozen dataclass are still to be set; it is frozen once it has been built from them.
+    for part in [node, *(value for value in node.values() if isinstance(value, DictConfig))]:
+        OmegaConf.set_readonly(part, False)
+    ConfigStore.instance().store(group=group, name="default", node=node)
 
 
 def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -38,15 +50,25 @@ def _for_people(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], Non
     @functools.wraps(run)
     def wrapped(cfg: DictConfig) -> None:
         try:
+            _check_threads(cfg)
             run(cfg)
-        except (ValueError, RuntimeError, OSError) as error:
+        except (ValueError, RuntimeError, OSError, HydraException, OmegaConfBaseException) as error:
             if os.environ.get("HYDRA_FULL_ERROR"):
                 raise
-            sys.exit(f"error: {error}")
+            # Of what was instantiated, Hydra and OmegaConf pass an error on as the cause of theirs.
+            cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
+            sys.exit(f"error: {' '.join(str(cause).split())}" if cause is not error else f"error: {error}")
         except KeyboardInterrupt:
             sys.exit("\ninterrupted; the same command goes on from the last checkpoint")
 
     return wrapped
+
+
+def _check_threads(cfg: DictConfig) -> None:
+    """More threads than this end in a segmentation fault."""
+    threads, most = cfg.get("threads"), MOST_THREADS * (os.cpu_count() or 1)
+    if threads is not None and not 1 <= threads <= most:
+        raise ValueError(f"threads={threads}: accepted are 1 to {most}, {MOST_THREADS} for each of {os.cpu_count()} cores")
 
 
 def _check_overrides(config_name: str, arguments: list[str]) -> None:
@@ -91,7 +113,7 @@ def _check_type(key: str, given: str, default: Any) -> None:
     except HydraException:
         return  # Hydra says what is wrong with it
     value = override.value()
-    if override.is_sweep_override() or value is None or "${" in given:
+    if override.is_sweep_override() or "${" in given or (value is None and default is None):
         return
     kinds = {
         bool: ("true or false", lambda: isinstance(value, bool)),

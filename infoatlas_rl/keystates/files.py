@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.files import replace_file
+from infoatlas_rl.records import write_json
+
 Array = NDArray[np.float64]
+
+FORMAT = "infoatlas-keystates-2"
 
 
 def load_trajectories(path: Path | str) -> tuple[list[str], list[Array]]:
@@ -59,3 +66,48 @@ def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.
             )
         rows = [row_of[seed] for seed in seeds]
         return file["step"][rows], file["states"][rows]
+
+
+def write_key_states(
+    folder: Path,
+    content: dict[str, Any],
+    identity: Sequence[dict[str, Any]],
+    states: Sequence[Array],
+    steps: NDArray[np.int64],
+    mi: Array,
+    events: Sequence[dict[str, int | None]] | None,
+) -> None:
+    """Write the key states of N trajectories as ``keystates.json``, for people, and ``keystates.npz``, for programs.
+
+    Args:
+        content: what else the JSON says; its ``config`` and ``weights_sha256`` are in both files.
+        identity: of every trajectory, ``episode`` and ``seed`` or ``name``.
+        states: ``(t_i, d)`` each, from which those at the key states are kept.
+        steps, mi: ``(N, K)``, steps of the key states and their MI with the states shortly before, in nats.
+        events: ground truth, where it is known.
+    """
+    rows = zip(identity, states, steps, mi, events or [{}] * len(states), strict=True)
+    episodes = [
+        {
+            **who,
+            "length": len(trajectory),
+            "key_states": [
+                {"concept": k, "step": int(step), "mi": round(float(value), 4)} for k, (step, value) in enumerate(zip(own, found))
+            ],
+            "events": happened,
+        }
+        for who, trajectory, own, found, happened in rows
+    ]
+    write_json(folder / "keystates.json", {"format": FORMAT, **content, "episodes": episodes})
+    with replace_file(folder / "keystates.npz") as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file,
+            episode=np.array([who["episode"] for who in identity]),
+            seed=np.array([who.get("seed", -1) for who in identity]),
+            concept=np.arange(steps.shape[1]),
+            step=steps,
+            mi=mi,
+            config=json.dumps(content["config"]),
+            weights_sha256=content["weights_sha256"] or "",
+            states=np.stack([trajectory[own] for trajectory, own in zip(states, steps, strict=True)]),
+        )

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from infoatlas_rl.files import replace_file
+from infoatlas_rl.tables import Table
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -16,8 +17,6 @@ table { border-collapse: collapse; margin: 0.6rem 0; } td, th { padding: 0.2rem 
 th { border-bottom: 1px solid #999; } td:first-child, th:first-child { text-align: left; }
 img { max-width: 100%; } .note { color: #666; font-size: 0.9rem; }
 """
-
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def write_report(path: Path, title: str, intro: str, sections: Sequence[tuple[str, str, Table | Path]]) -> None:
@@ -31,16 +30,9 @@ def write_report(path: Path, title: str, intro: str, sections: Sequence[tuple[st
             data = base64.b64encode(content.read_bytes()).decode()
             inner = f'<img alt="{escape(heading)}" src="data:image/{kind};base64,{data}">'
         else:
-            inner = _table(content)
+            inner = content.html()
         body.append(f"<h2>{escape(heading)}</h2>\n{inner}\n<p class=note>{escape(note)}</p>")
     head = f"<meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style>"
     page = ["<!doctype html>", f"<html lang=en><head>{head}</head><body>", *body, "</body></html>", ""]
     with replace_file(path) as temporary:
         temporary.write_text("\n".join(page), encoding="utf-8")
-
-
-def _table(table: Table) -> str:
-    header, rows = table
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in header) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return "<table>\n" + "\n".join(lines) + "\n</table>"

@@ -1,4 +1,4 @@
-"""Rules of thumb for key states, to compare with: no learning, one demonstration at a time."""
+"""Rules of thumb for key states, to compare with: no learning, and all but the last one demonstration at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.keystates.finder import KeyStateFinder
 from infoatlas_rl.keystates.trajectories import column_scales
+from infoatlas_rl.loss import InfoAtlasLoss
 
 Array = NDArray[np.float64]
 Steps = NDArray[np.int64]
@@ -57,6 +59,7 @@ def gripper_changes(widths: Sequence[Array]) -> list[Steps]:
     return out
 
 
+# Peaks of `scipy.signal` would do, but these rules are part of the library, which needs no SciPy.
 def _minima(speed: Array) -> list[int]:
     """Middles of the runs that are lower than both neighbours, with a tenth of a median step as the resolution."""
     level = np.round(speed / (0.1 * np.median(speed) + 1e-12)).astype(int)
@@ -74,3 +77,16 @@ def _prominence(speed: Array, step: int) -> float:
         reach = side[: lower[0]] if len(lower) else side
         sides.append(reach.max() - speed[step] if len(reach) else 0.0)
     return float(min(sides))
+
+
+def profile_maxima(finder: KeyStateFinder, mi_loss: InfoAtlasLoss) -> np.ndarray:
+    """The objective of MaxMI on the common clock: the K - 1 highest places of MI(s_t; s_(t - delta)), a gap apart, and the
+    final state."""
+    steps, pointwise = finder.profile(mi_loss, every=2, most=len(finder.trajectories))
+    phase, profile = finder.phase[finder.config.delta : -1 : 2], pointwise.mean(0)
+    chosen: list[int] = []
+    for place in np.argsort(-profile):
+        apart = all(abs(phase[place] - phase[other]) >= finder.config.gap for other in chosen)
+        if apart and phase[place] <= 1 - finder.config.gap and len(chosen) < finder.config.concepts - 1:
+            chosen.append(int(place))
+    return np.concatenate([steps[:, sorted(chosen)], last_state(finder.trajectories.lengths)], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -32,14 +33,14 @@ class KeyStateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("concepts", 1), ("delta", 1), ("epochs", 1), ("candidates", 1), ("samples", 50)):
+        for name, least in (("concepts", 1), ("delta", 1), ("epochs", 1), ("candidates", 1), ("samples", 50), ("seed", 0)):
             value = getattr(self, name)
             if not isinstance(value, Integral):
                 raise ValueError(f"{name} has to be an integer, not {value!r}")
             if value < least:
                 raise ValueError(f"{name} has to be at least {least}, not {value}")
-        for name in ("noise", "gap"):
-            if not getattr(self, name) >= 0:
+        for name in ("noise", "gap", "mi_weight", "order_weight", "spread_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} has to be 0 or more, not {getattr(self, name)!r}")
         if self.gap * self.concepts >= 1:
             raise ValueError(f"{self.concepts} concepts with a gap of {self.gap} do not fit into one trajectory")

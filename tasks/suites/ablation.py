@@ -18,6 +18,7 @@ from infoatlas_rl.estimator.estimate import cross_fitted
 from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig
 from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems
 from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer, regret
+from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.progress import progress_bar
 
 SMALL = InfoAtlasConfig(side_features=128, pair_features=96, width=64, latents=8, joint_layers=1, decoder_width=96)
@@ -74,10 +75,11 @@ def _evaluate(model: InfoAtlas, problems: int) -> dict[str, Any]:
     return {k: round(v, 4) for k, v in figures.items()} | {"base": {k: round(v, 4) for k, v in base.items()}}
 
 
-def show(result: dict[str, Any]) -> None:
-    print(f"\nsmall networks, {result['steps']} steps of pretraining each; atlas problems with n = {SIZES} and d = {DIMS}")
-    print("  " + "".ljust(44) + "loss, fresh   error, in-sample   error, cross-fitted (nats)")
+def table(result: dict[str, Any]) -> Table:
+    rows = []
     for name, arm in result["arms"].items():
         cross = arm.get("error_cross_fitted")
-        text = "" if cross is None else f"{cross:21.3f}"
-        print(f"  {name:44s}{arm['loss_on_fresh_samples']:11.3f}{arm['error_in_sample']:19.3f}{text}")
+        errors = [f"{arm['error_in_sample']:.3f}", "" if cross is None else f"{cross:.3f}"]
+        rows.append([name, f"{arm['loss_on_fresh_samples']:.3f}", *errors])
+    header = ["small networks", "relative loss, fresh samples", "error of the in-sample bound", "error of the cross-fitted bound"]
+    return Table(header, rows, f"{result['steps']} steps of pretraining each.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,61 +9,22 @@ import numpy as np
 from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlas
-from infoatlas_rl.distributions import student_mi
+from infoatlas_rl.distributions import FAMILIES
+from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.progress import progress_bar
 
 SIZES = (64, 128, 256, 512, 1024, 2048, 5000, 10_000, 20_000, 50_000)
-RHO = np.array([0.8, 0.6, 0.4])
-LINEAR = -0.5 * float(np.log(1 - RHO**2).sum())
-
-Array = np.ndarray
-Sampler = Callable[[int, np.random.Generator], tuple[Array, Array]]
-
-
-def _gaussian(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    x, noise = rng.standard_normal((2, n, 3))
-    return x, RHO * x + np.sqrt(1 - RHO**2) * noise
-
-
-def _student(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    z = rng.standard_normal((n, 4)) / np.sqrt(rng.chisquare(3, (n, 1)) / 3)
-    return z[:, :2], z[:, 2:]
-
-
-def _circle(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """x and y are noisy views of one of four cluster centres on a circle."""
-    quadrant = rng.integers(0, 4, n)
-    centre = 2 * np.stack([np.cos(np.pi * quadrant / 2), np.sin(np.pi * quadrant / 2)], -1)
-    return centre + rng.standard_normal((n, 2)), centre + rng.standard_normal((n, 2))
-
-
-def _circle_mi() -> float:
-    rng = np.random.default_rng(0)
-    x, y = _circle(2_000_000, rng)
-    centres = 2 * np.array([[1, 0], [0, 1], [-1, 0], [0, -1]])
-
-    def log_likelihoods(z: Array) -> Array:
-        return np.stack([-0.5 * ((z - c) ** 2).sum(1) for c in centres])
-
-    a, b = log_likelihoods(x), log_likelihoods(y)
-    lse = np.logaddexp.reduce
-    return float((lse(a + b) - lse(a) - lse(b) + np.log(4)).mean())
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     model = InfoAtlas.from_pretrained(cfg.weights)
-    families: dict[str, tuple[Sampler, float]] = {
-        "correlated Gaussians, d = 3": (_gaussian, LINEAR),
-        "Student-t, 3 degrees of freedom, d = 2": (_student, student_mi(2, 2, 3)),
-        "four clusters, d = 2": (_circle, _circle_mi()),
-    }
-    rows = {name: {"truth": round(mi, 4), "error": [], "error_bound": []} for name, (_, mi) in families.items()}
-    with progress_bar("consistency", len(families) * len(SIZES)) as bar:
-        for number, (name, (sampler, mi)) in enumerate(families.items()):
+    rows = {name: {"truth": round(mi(), 4), "error": [], "error_bound": []} for name, (_, mi) in FAMILIES.items()}
+    with progress_bar("consistency", len(FAMILIES) * len(SIZES)) as bar:
+        for number, (name, (sampler, mi)) in enumerate(FAMILIES.items()):
             for step, n in enumerate(SIZES):
                 found = [model.estimate(*sampler(n, np.random.default_rng(seed))) for seed in range(cfg.seeds)]
                 for key, values in (("error", [r.mi for r in found]), ("error_bound", [r.bound for r in found])):
-                    rows[name][key].append(round(float(np.mean(np.abs(np.array(values) - mi))), 4))
+                    rows[name][key].append(round(float(np.mean(np.abs(np.array(values) - mi()))), 4))
                 bar(number * len(SIZES) + step + 1, f"{name}, n = {n}")
     result = {"suite": "consistency", "sizes": list(SIZES), "families": rows, "seeds": list(range(cfg.seeds))}
     if cfg.picture:
@@ -88,9 +48,10 @@ def draw(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def show(result: dict[str, Any]) -> None:
-    print(f"\nmean absolute error in nats, {len(result['seeds'])} seeds")
-    print("  n".ljust(42) + "".join(f"{n:8d}" for n in result["sizes"]))
+def table(result: dict[str, Any]) -> Table:
+    rows = []
     for name, row in result["families"].items():
-        for label, key in ((name, "error"), ("  its bound", "error_bound")):
-            print(f"  {label}".ljust(42) + "".join(f"{e:8.3f}" for e in row[key]))
+        rows.append([f"{name} (MI {row['truth']:.2f})", *(f"{value:.3f}" for value in row["error"])])
+        rows.append(["its bound", *(f"{value:.3f}" for value in row["error_bound"])])
+    header = ["mean absolute error (nats), n =", *(str(n) for n in result["sizes"])]
+    return Table(header, rows, f"{len(result['seeds'])} seeds.")

@@ -8,6 +8,7 @@ import torch
 from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlasLoss
+from infoatlas_rl.tables import Table
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -30,7 +31,6 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     return {"suite": "gradient", "cells": cells, "seeds": list(range(cfg.seeds))}
 
 
-def show(result: dict[str, Any]) -> None:
-    print("\ngradient of the loss against the analytic gradient of correlated Gaussians")
-    for cell in result["cells"]:
-        print(f"  n = {cell['n']:5d}, d = {cell['d']}: cosine {cell['cosine']:.3f}, size {cell['size']:.2f} of the truth")
+def table(result: dict[str, Any]) -> Table:
+    rows = [[str(c["n"]), str(c["d"]), f"{c['cosine']:.3f}", f"{c['size']:.2f}"] for c in result["cells"]]
+    return Table(["n", "d", "cosine", "size / truth"], rows)

@@ -8,6 +8,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlas
+from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.progress import progress_bar
 
 SIZES = (100, 500, 5000)
@@ -45,7 +46,6 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    print(f"\nindependent x and y, mean of {result['sets']} data sets, in nats")
-    for c in result["cells"]:
-        print(f"  n = {c['n']:5d}, d = {c['d']:2d}: calibrated {c['mean']:.4f}, cross-fitted bound {c['cross_fitted']:+.4f}")
+def table(result: dict[str, Any]) -> Table:
+    rows = [[str(c["n"]), str(c["d"]), f"{c['mean']:.4f}", f"{c['cross_fitted']:+.4f}"] for c in result["cells"]]
+    return Table(["n", "d", "calibrated estimate", "cross-fitted bound"], rows, f"Mean of {result['sets']} data sets, nats.")

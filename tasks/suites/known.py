@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlas
 from infoatlas_rl.distributions import BMI_TASKS, DISCRETE_TASKS, BenchmarkTask
+from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.progress import progress_bar
 
 PUBLISHED: dict[str, dict[str, list[float]]] = {
@@ -29,6 +30,7 @@ PUBLISHED: dict[str, dict[str, list[float]]] = {
     },
 }
 """Table 1 of the paper and the second table of the poster, in the order of the tasks."""
+DIGITS = {"bmi": 2, "discrete": 3}
 
 
 def run_bmi(cfg: DictConfig) -> dict[str, Any]:
@@ -71,16 +73,19 @@ def _run(cfg: DictConfig, tasks: tuple[BenchmarkTask, ...], n: int) -> dict[str,
     }
 
 
-def show(result: dict[str, Any]) -> None:
-    names = list(result["tasks"])
-    ours = list(result["tasks"].values())
-    truth = [row["truth"] for row in ours]
-    rows = {"truth": truth, "ours": [row["mean"] for row in ours], "our bound": [row["bound"] for row in ours]}
-    rows |= PUBLISHED[result["suite"]]
-    print(f"\nestimated MI in nats, n = {result['n']}, mean of {len(result['seeds'])} seeds; other rows from the paper or poster")
-    print("  " + "".ljust(20) + "".join(name.rjust(11) for name in names) + "     MAE")
-    for name, values in rows.items():
-        mae = "" if name == "truth" else f"{np.mean(np.abs(np.subtract(values, truth))):8.3f}"
-        print("  " + name.ljust(20) + "".join(f"{value:11.3f}" for value in values) + mae)
-    print(f"\nmean absolute error {result['mae']:.3f} nats, {1000 * result['seconds_per_estimate']:.0f} ms per estimate")
-    print(f"the nominal 90 % interval covers the truth in {result['coverage']:.0%}")
+def table(result: dict[str, Any]) -> Table:
+    tasks, digits = result["tasks"], DIGITS[result["suite"]]
+    truth = [task["truth"] for task in tasks.values()]
+    rows = [["truth", *(f"{value:.{digits}f}" for value in truth), ""]]
+    ours = [f"**{task['mean']:.{digits}f}**" for task in tasks.values()]
+    rows.append(["**infoatlas-rl**", *ours, f"**{result['mae']:.3f}**"])
+    bounds = [f"{task['bound']:.{digits}f}" for task in tasks.values()]
+    rows.append(["its bound, uncalibrated", *bounds, f"{result['mae_bound']:.3f}"])
+    for method, values in PUBLISHED[result["suite"]].items():
+        mae = np.mean(np.abs(np.subtract(values, truth)))
+        rows.append([method, *(f"{value:.{digits}f}" for value in values), f"{mae:.3f}"])
+    note = (
+        f"n = {result['n']}, mean of {len(result['seeds'])} seeds; the rows below ours are published figures. The 90 % interval "
+        f"covers the truth in {result['coverage']:.0%}."
+    )
+    return Table(["nats", *tasks, "mean error"], rows, note)

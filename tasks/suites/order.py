@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
-from scipy.special import logsumexp
 
 from infoatlas_rl import InfoAtlas
+from infoatlas_rl.distributions import Mixture
+from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.progress import progress_bar
 
 SAMPLES = 2000
@@ -41,44 +42,9 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     return {"suite": "order", "rows": rows, "triplets": cfg.triplets, "lowest": min(r["accuracy"] for r in rows)}
 
 
-class Mixture:
-    """A random mixture of K two-dimensional Gaussians (InfoNet, section 4)."""
-
-    def __init__(self, k: int, rng: np.random.Generator) -> None:
-        self.rng = rng
-        self.weights = rng.dirichlet(np.ones(k))
-        self.means = rng.uniform(-5, 5, (k, 2))
-        factor = rng.uniform(-3, 3, (k, 2, 2))
-        self.covariance = factor @ factor.transpose(0, 2, 1) + 0.01 * np.eye(2)
-
-    def sample(self, n: int) -> np.ndarray:
-        label = self.rng.choice(len(self.weights), n, p=self.weights)
-        noise = self.rng.standard_normal((n, 2, 1))
-        return self.means[label] + (np.linalg.cholesky(self.covariance)[label] @ noise)[..., 0]
-
-    def mi(self, n: int) -> float:
-        """By Monte Carlo integration over n samples; in closed form for one component."""
-        if len(self.weights) == 1:
-            c = self.covariance[0]
-            return float(-0.5 * np.log(1 - c[0, 1] ** 2 / (c[0, 0] * c[1, 1])))
-        return float(self.log_ratio(self.sample(n)).mean())
-
-    def log_ratio(self, z: np.ndarray) -> np.ndarray:
-        """Pointwise MI of samples, ``(n,)``."""
-        return self._log_density(z, [0, 1]) - self._log_density(z, [0]) - self._log_density(z, [1])
-
-    def _log_density(self, z: np.ndarray, axes: list[int]) -> np.ndarray:
-        block = self.covariance[:, axes][:, :, axes]
-        inverse, log_det = np.linalg.inv(block), np.linalg.slogdet(2 * np.pi * block)[1]
-        terms = []
-        for k, weight in enumerate(self.weights):
-            centred = z[:, axes] - self.means[k, axes]
-            terms.append(np.log(weight) - 0.5 * (((centred @ inverse[k]) * centred).sum(1) + log_det[k]))
-        return logsumexp(terms, axis=0)
-
-
-def show(result: dict[str, Any]) -> None:
-    print(f"\norder accuracy on random mixtures of K Gaussians, n = {SAMPLES}, {result['triplets']} triplets each")
-    for row, published in zip(result["rows"], INFONET, strict=True):
-        others = f"true log ratio, same samples: {row['oracle']:.1%}; InfoNet: {published} %"
-        print(f"  K = {row['k']:2d}: {row['accuracy']:6.1%}   ({others})")
+def table(result: dict[str, Any]) -> Table:
+    rows = [["**infoatlas-rl**", *(f"**{100 * row['accuracy']:.1f}**" for row in result["rows"])]]
+    rows.append(["true log ratio, same samples", *(f"{100 * row['oracle']:.1f}" for row in result["rows"])])
+    rows.append(["InfoNet", *(f"{value:.1f}" for value in INFONET)])
+    note = f"{result['triplets']} triplets for every K, n = {SAMPLES}."
+    return Table(["% right, K =", *(str(row["k"]) for row in result["rows"])], rows, note)

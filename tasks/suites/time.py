@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlas, InfoAtlasLoss
 from infoatlas_rl.baselines.classical import ksg
+from infoatlas_rl.tables import Table
 
 SIZES = (1000, 5000, 50_000)
 
@@ -60,12 +61,13 @@ def _peak_memory(weights: str, n: int) -> int:
     return int(done.stdout)
 
 
-def show(result: dict[str, Any]) -> None:
-    seconds = result["seconds"]
-    print("\nmedian time")
-    print(f"  loss, forward and backward, n = 100, d = 100, 25 slices: {1000 * seconds['loss']:.0f} ms")
-    for n in SIZES:
-        ours, neighbours = 1000 * seconds[f"estimate_{n}"], 1000 * seconds[f"ksg_{n}"]
-        print(f"  estimate, n = {n}, d = 5: {ours:.0f} ms (KSG with k-d trees: {neighbours:.0f} ms)")
-    for n, memory in result["peak_memory_mb"].items():
-        print(f"  peak memory of a process that estimates at n = {n}: {memory} MB")
+def table(result: dict[str, Any]) -> Table:
+    seconds, memory = result["seconds"], result["peak_memory_mb"]
+    loss = "`InfoAtlasLoss`, forward and backward, n = 100, d = 100, 25 slices"
+    rows = [[loss, f"{1000 * seconds['loss']:.0f} ms", "", ""]]
+    for name, value in seconds.items():
+        if name.startswith("estimate_"):
+            n = name.removeprefix("estimate_")
+            peak = f"{memory[n]} MB" if n in memory else ""
+            rows.append([f"`estimate`, d = 5, n = {n}", f"{1000 * value:.0f} ms", f"{1000 * seconds[f'ksg_{n}']:.0f} ms", peak])
+    return Table(["call", "median time", "KSG (k-d trees)", "peak memory of the process"], rows)

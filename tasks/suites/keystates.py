@@ -1,0 +1,223 @@
+"""Key states by different estimators of information, in the same discovery, and by rules of thumb, against events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from infoatlas_rl import InfoAtlasLoss
+from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet, score_key_states
+from infoatlas_rl.keystates.metrics import agreement, consistency
+from infoatlas_rl.keystates.retiming import retime
+from infoatlas_rl.keystates.rules import evenly_spaced, gripper_changes, last_state, profile_maxima, velocity_minima
+from infoatlas_rl.maniskill.demos import DemonstrationSet
+from infoatlas_rl.maniskill.events import ground_truth
+from infoatlas_rl.maniskill.states import STATE_INDEX, positions
+from infoatlas_rl.maniskill.tasks import get_task
+from infoatlas_rl.records import keep_result, provenance
+from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.collect_demos import demonstrations
+from infoatlas_rl.tasks.options import defaults
+from infoatlas_rl.tasks.progress import progress_bar
+from infoatlas_rl.weights import weights_hash
+
+defaults("discovery", KeyStateConfig)
+
+VARIANTS = ("as they are", "retimed")
+
+
+class Data:
+    """Trajectories and events of one variant."""
+
+    def __init__(self, demos: DemonstrationSet, variant: str) -> None:
+        self.trajectories = [positions(demo.states, demos.task) for demo in demos]
+        self.events = [ground_truth(demo, demos.task) for demo in demos]
+        if not any(self.events):
+            raise ValueError(f"{demos.path} tells neither events nor the stages of a planner: nothing to compare with")
+        width = STATE_INDEX["gripper_width"] if demos.task.object is not None else slice(7, 8)  # of the plain state: a finger
+        widths = [demo.states[:, width] for demo in demos]
+        if variant == "retimed":
+            joined = [np.concatenate(pair, axis=1) for pair in zip(self.trajectories, widths, strict=True)]
+            joined, self.events = retime(joined, self.events)
+            self.trajectories, widths = [t[:, :-1] for t in joined], [t[:, -1:] for t in joined]
+        self.widths = [width[:, 0] for width in widths]
+        self.lengths = [len(trajectory) for trajectory in self.trajectories]
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    torch.set_num_threads(cfg.threads)
+    task = get_task(**cfg.env.task)
+    unknown = set(cfg.only or ()) - set(cfg.arms)
+    if unknown:
+        raise ValueError(f"unknown arms {sorted(unknown)} in only; there are {', '.join(cfg.arms)}")
+    arms = [arm for arm in cfg.arms if cfg.only is None or arm in cfg.only]
+    config: KeyStateConfig = OmegaConf.to_object(cfg.discovery)
+    demos = demonstrations(cfg, task)
+    data = {variant: Data(demos, variant) for variant in VARIANTS}
+    sets = {variant: TrajectorySet(data[variant].trajectories, config.delta) for variant in VARIANTS}
+    about = {
+        "demonstrations": len(demos),
+        "first_seed": cfg.demos.first_seed,
+        "concepts": config.concepts,
+        "weights_sha256": weights_hash("base"),
+        **provenance("benchmark_keystates", threads=cfg.threads),
+    }
+
+    results: dict[str, Any] = {}
+    found = _run_arms(cfg, arms, sets, config)
+    for arm in arms:
+        runs = found[arm, "as they are"]
+        results[arm] = _scores(list(runs.values()), data["as they are"]) | {"seeds": list(runs)}
+        if (arm, "retimed") in found:
+            runs = found[arm, "retimed"]
+            results[arm]["retimed"] = _scores(list(runs.values()), data["retimed"]) | {"seeds": list(runs)}
+    rules = {variant: _rules(data[variant], sets[variant], config, instantiate(cfg.profile)) for variant in VARIANTS}
+    for rule, steps in rules["as they are"].items():
+        results[rule] = _scores([steps], data["as they are"])
+        results[rule]["retimed"] = _scores([rules["retimed"][rule]], data["retimed"])
+    # Timed here, one after the other, because the runs above may have shared the machine with others.
+    for arm in arms:
+        results[arm]["seconds_per_step"] = _time(cfg, arm, sets["as they are"], config)
+    reference = _event_spread(data["as they are"])
+    results = {arm: scores | {"event_phase_std": reference} | about for arm, scores in results.items()}
+    keep_result(cfg.out, task.name, results, merge=True)
+    print(env_table(task.name, results).text())
+    print(cfg.out)
+    return results
+
+
+def _finder(cfg: DictConfig, arm: str, data: TrajectorySet, config: KeyStateConfig, seed: int) -> KeyStateFinder:
+    estimator = instantiate(cfg.arms[arm]) if cfg.arms[arm] else None
+    return KeyStateFinder(data, estimator, replace(config, seed=seed))
+
+
+def _run_arms(
+    cfg: DictConfig, arms: list[str], sets: dict[str, TrajectorySet], config: KeyStateConfig
+) -> dict[tuple[str, str], dict[int, np.ndarray]]:
+    """Key states ``(N, K)`` of every arm, variant and seed; from the folder of the run where they are there already."""
+    jobs = [(arm, "as they are", seed) for arm in arms for seed in cfg.seeds_of.get(arm, cfg.seeds)]
+    jobs += [(arm, "retimed", seed) for arm in arms if arm not in cfg.seeds_of for seed in cfg.retimed_seeds]
+    found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+    with progress_bar(f"key states of {cfg.env.name}", len(jobs)) as bar:
+        for done, (arm, variant, seed) in enumerate(jobs):
+            bar(done, f"{arm}, {variant}, seed {seed}")
+            finder = _finder(cfg, arm, sets[variant], config, seed)
+            path = Path(cfg.run) / f"{arm}-{variant.replace(' ', '-')}-{seed}.pt"
+            if path.is_file():
+                try:
+                    finder.load(path)
+                except ValueError as error:
+                    print(f"running again: {error}")
+            for _ in finder.fit(path):
+                pass
+            found.setdefault((arm, variant), {})[seed] = finder.key_states().steps
+        bar(len(jobs), "")
+    return found
+
+
+def _rules(data: Data, trajectories: TrajectorySet, config: KeyStateConfig, mi_loss: InfoAtlasLoss) -> dict[str, Any]:
+    return {
+        "profile maxima": profile_maxima(KeyStateFinder(trajectories, None, config), mi_loss),
+        "even": evenly_spaced(data.lengths, config.concepts),
+        "gripper changes": gripper_changes(data.widths),
+        "velocity minima": velocity_minima(data.trajectories, config.concepts),
+        "last state": last_state(data.lengths),
+    }
+
+
+def _scores(runs: list[Any], data: Data) -> dict[str, Any]:
+    """Mean over runs of different seeds; the interval is that of the demonstrations of all runs together."""
+    scores = [score_key_states(steps, data.events) for steps in runs]
+    pooled = score_key_states([row for steps in runs for row in steps], data.events * len(runs))
+    content = pooled.to_json() | {"f1_by_seed": [score.f1 for score in scores]}
+    if all(isinstance(steps, np.ndarray) for steps in runs):
+        spreads = [consistency(steps, data.trajectories, data.events) for steps in runs]
+        content["phase_std"] = float(np.mean([spread.phase_std for spread in spreads]))
+        content["phase_std_by_concept"] = np.mean([spread.phase_std for spread in spreads], axis=0).round(4).tolist()
+        content["state_spread_by_concept"] = np.mean([spread.state_spread for spread in spreads], axis=0).round(4).tolist()
+        content["same_event_by_concept"] = np.mean([spread.same_event for spread in spreads], axis=0).round(4).tolist()
+    if len(runs) > 1:
+        pairs = np.array([agreement(a, b) for i, a in enumerate(runs) for b in runs[i + 1 :]])
+        content["agreement"], content["agreement_of_key_states"] = pairs.mean(0).tolist()
+    return content
+
+
+def _event_spread(data: Data) -> dict[str, float]:
+    """Standard deviation of the time of the events themselves, as a share of the trajectory."""
+    shares: dict[str, list[float]] = {}
+    for happened, length in zip(data.events, data.lengths, strict=True):
+        for name, step in happened.items():
+            if step is not None:
+                shares.setdefault(name, []).append(step / (length - 1))
+    return {name: float(np.std(values)) for name, values in shares.items()}
+
+
+def _time(cfg: DictConfig, arm: str, data: TrajectorySet, config: KeyStateConfig) -> float:
+    finder = _finder(cfg, arm, data, config, seed=99)
+    finder.measure_steps(1)  # warm up
+    return round(finder.measure_steps(cfg.timed_steps), 4)
+
+
+ORDER = ("infoatlas", "mine-1000", "mine-100", "infonet", "none", "profile maxima", "velocity minima", "even")
+"""Arms of the short table."""
+
+
+def summary_table(content: dict[str, dict[str, Any]]) -> Table:
+    """Task to arm to scores: the figures that say most, for all tasks."""
+    rows = []
+    for env, arms in content.items():
+        for arm in ORDER:
+            if arm in arms:
+                r = arms[arm]
+                cells = [f"{r['f1']:.2f}", _retimed(r, 2), f"{r['precision']:.0%}", f"{r['recall']:.0%}", _seconds(r)]
+                rows.append([env, f"**{arm}**" if arm == "infoatlas" else arm, *cells])
+    return Table(["env", "key states by", "F1", "F1, no stops", "precision", "recall", "s per step"], rows)
+
+
+def env_table(env: str, arms: dict[str, Any]) -> Table:
+    """Every arm and every figure of one task."""
+    rows = []
+    for arm, r in arms.items():
+        low, high = r["f1_interval"]
+        rows.append(
+            [
+                f"**{arm}**" if arm == "infoatlas" else arm,
+                f"{r['f1']:.3f} ({low:.3f} to {high:.3f})",
+                _retimed(r, 3),
+                f"{r['precision']:.0%}",
+                ", ".join(f"{event} {entry['recall']:.0%}" for event, entry in r["by_event"].items()),
+                f"{r['median_step_error']:.0f}",
+                f"{r['phase_std']:.3f}" if "phase_std" in r else "",
+                f"{r['agreement_of_key_states']:.0%}, {r['agreement']:.0%}" if "agreement" in r else "",
+                _seconds(r),
+            ]
+        )
+    first = next(iter(arms.values()))
+    spread = ", ".join(f"{event} {value:.3f}" for event, value in first["event_phase_std"].items())
+    figures = ["F1 (95 %)", "no stops", "precision", "recall by event", "median error", "time +-", "seeds agree", "s per step"]
+    note = f"{first['concepts']} key states. Standard deviation of the events' own times: {spread}."
+    return Table(["key states by", *figures], rows, note, env)
+
+
+def measured_on(arms: dict[str, Any]) -> str:
+    """Demonstrations and seeds behind the figures of one task."""
+    r = arms["infoatlas"]
+    fewer = [arm for arm in arms if len(arms[arm].get("seeds", r["seeds"])) < len(r["seeds"])]
+    seeds = f"{len(r['seeds'])} seeds" + (f" ({len(arms[fewer[0]]['seeds'])} of {' and '.join(fewer)})" if fewer else "")
+    if "retimed" in r:
+        seeds += f", no stops: {len(r['retimed']['seeds'])}"
+    return f"{r['demonstrations']} demonstrations from seed {r['first_seed']} on, {seeds}"
+
+
+def _retimed(result: dict[str, Any], digits: int) -> str:
+    return f"{result['retimed']['f1']:.{digits}f}" if "retimed" in result else ""
+
+
+def _seconds(result: dict[str, Any]) -> str:
+    return f"{result['seconds_per_step']:.2f}" if "seconds_per_step" in result else ""

@@ -1,0 +1,172 @@
+"""The generated sections of README and docs: every figure from a committed file of results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from infoatlas_rl.estimator import model
+from infoatlas_rl.estimator.model import read_weights
+from infoatlas_rl.files import sha256
+from infoatlas_rl.maniskill.states import LAYOUT
+from infoatlas_rl.maniskill.tasks import TASKS
+from infoatlas_rl.policies.policy import KeyStatePolicy
+from infoatlas_rl.policies.protocol import released_policy
+from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.benchmark_mi import SUITES
+from infoatlas_rl.tasks.suites import keystates, rl, scale, table2
+from infoatlas_rl.weights import pretrained_folder, released
+
+ROOT = Path(__file__).resolve().parents[2]
+PAPER_TABLE2 = {"PickCube": (94.2, 82.0), "StackCube": (68.2, 37.0), "PegInsertion": (72.4, 18.3)}
+"""Seen and unseen success (%) of the InfoAtlas paper's Table 2, in ManiSkill 2."""
+RESULTS = ROOT / "docs" / "results"
+
+
+def _result(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def _source(result: dict[str, Any], name: str) -> str:
+    """The command, and where it ran."""
+    threads = result["machine"]["threads"]
+    where = f"version {result['version']}, {threads} CPU thread{'' if threads == 1 else 's'}"
+    return f"`{result['command']}`, {where} ([result](docs/results/{name}.json))."
+
+
+def _sources(content: dict[str, Any], name: str, about: Callable[[dict[str, Any]], str], of: Callable[[Any], Any]) -> str:
+    """A line for every task of a file of results."""
+    return "\n".join(f"- {env}: {about(entry)}{_source(of(entry), name)}" for env, entry in content.items())
+
+
+def suite(name: str) -> str:
+    """A suite of ``benchmark_mi``."""
+    result = _result(name)
+    text = SUITES[name][1](result).markdown()
+    return f"{text}{' ' if SUITES[name][1](result).note else chr(10) * 2}{_source(result, name)}"
+
+
+def key_states(*, whole: bool) -> str:
+    content = _result("keystates")
+    content = {env: content[env] for env in sorted(content, key=[*TASKS, *content].index)}
+    tables = [keystates.env_table(env, arms) for env, arms in content.items()] if whole else [keystates.summary_table(content)]
+    sources = _sources(content, "keystates", lambda arms: f"{keystates.measured_on(arms)}; ", lambda arms: arms["infoatlas"])
+    return "\n\n".join([*(table.markdown() for table in tables), sources])
+
+
+def policies() -> str:
+    """Released policies."""
+    rows = []
+    for env in TASKS:
+        entry = _result("policies").get(env)
+        if entry is None:
+            continue
+        cells = []
+        for split in ("seen", "unseen"):
+            r = entry[split]
+            low, high = r["wilson95"]
+            cells.append(f"**{r['rate']:.1%}** ({r['k']} of {r['n']}; {low:.1%} to {high:.1%})")
+            cells.append(f"{r['k_at_end'] / r['n']:.1%}")
+        seen, unseen = PAPER_TABLE2[env]
+        minutes = f"{entry['training']['seconds'] / 60:.1f} min"
+        none = _result("table2")[env]["none"]
+        without = " / ".join(f"{none[split]['k'] / none[split]['n']:.1%}" for split in ("seen", "unseen"))
+        rows.append([env, cells[0], cells[1], cells[2], cells[3], without, f"{seen:.1f}% / {unseen:.1f}%", minutes])
+    header = [
+        "env",
+        "seen scenes",
+        "at the end",
+        "unseen scenes",
+        "at the end",
+        "ours without key states, seen / unseen",
+        "InfoAtlas paper (ManiSkill 2), seen / unseen",
+        "gradient steps take",
+    ]
+    sources = []
+    for env, entry in _result("policies").items():
+        r = entry["unseen"]
+        training = f"{entry['training']['steps']} training steps at {entry['training']['steps_per_s']} per s on one thread"
+        sources.append(f"- {env}: {r['demonstrations']} demonstrations, {training}; {_source(r, 'policies')}")
+    return Table(header, rows, "\n".join(sources)).markdown()
+
+
+def arms() -> str:
+    """Policies with the key states of every arm."""
+    content = {env: entry for env in TASKS if (entry := _result("table2").get(env))}
+    table = table2.table(content)
+
+    def about(entry: dict[str, Any]) -> str:
+        r = next(iter(entry.values()))
+        return f"{r['demonstrations']} demonstrations, {r['training_steps']} training steps; "
+
+    return f"{table.markdown()}\n{_sources(content, 'table2', about, lambda entry: next(iter(entry.values())))}"
+
+
+def demonstrations() -> str:
+    content = _result("scale")
+    return f"{scale.table(content).markdown()}\n\n{_sources(content, 'scale', lambda _: '', lambda entry: entry)}"
+
+
+def reinforcement() -> str:
+    parts = [f"{rl.table(title, entry, every=3).markdown()}\n\n{_source(entry, 'rl')}" for title, entry in _result("rl").items()]
+    return "\n\n".join(parts)
+
+
+def state_layout() -> str:
+    rows, start = [], 0
+    for name, size, meaning in LAYOUT:
+        span = f"{start}" if size == 1 else f"{start} to {start + size - 1}"
+        rows.append([span, f"`{name}`", meaning])
+        start += size
+    return Table(["index", "name", "meaning"], rows).markdown()
+
+
+def weights() -> str:
+    rows = []
+    for name, entry in released(model.FORMAT).items():
+        path = pretrained_folder() / entry["file"]
+        network, record = read_weights(path)
+        size = path.stat().st_size / 2**20
+        parameters = sum(p.numel() for p in network.parameters())
+        rows.append(
+            [
+                f"`{name}`",
+                f"{parameters:,}",
+                f"{size:.1f} MB",
+                f"{record['problems']:,} problems in {record['steps']:,} steps",
+                f"{record['hours']:.1f} h + {record['calibration_hours']:.1f} h, {record['processes']} CPU processes",
+                f"`{entry['sha256'][:16]}...`",
+            ]
+        )
+    return Table(["name", "parameters", "file", "training", "time", "sha256"], rows).markdown()
+
+
+def policy_files() -> str:
+    rows = []
+    for name, task in TASKS.items():
+        path = released_policy(task.name)
+        policy, record = KeyStatePolicy.load_with_record(path, name)
+        parameters = sum(p.numel() for p in policy.parameters())
+        keystates, training = record["keystates"], record["config"]["training"]
+        what = f"{policy.config.key_states} by {keystates['arm']}, weights `{keystates['weights_sha256'][:8]}...`"
+        data = f"{record['demonstrations']['count']} demonstrations, {training['steps']} steps, seed {training['seed']}"
+        file = f"`policies/{path.name}`, {parameters:,} parameters, {path.stat().st_size / 2**20:.1f} MB"
+        rows.append([f"`{task.env_id}`", file, what, data, f"{task.horizon}", f"`{sha256(path)[:16]}...`"])
+    return Table(["task", "file", "key states", "training", "horizon", "sha256"], rows).markdown()
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    **{name: partial(suite, name) for name in SUITES},
+    "keystates": partial(key_states, whole=False),
+    "keystates-all": partial(key_states, whole=True),
+    "policies": policies,
+    "table2": arms,
+    "scale": demonstrations,
+    "rl": reinforcement,
+    "state-layout": state_layout,
+    "weights": weights,
+    "policy-files": policy_files,
+}
