@@ -25,7 +25,8 @@ def provenance(script: str, *, threads: int | None = None, seed: int | list[int]
 def command_line(script: str) -> str:
     """The command of this process as it can be typed again, without the options that change no result."""
     options = [option for option in sys.argv[1:] if not option.startswith(("jobs=", "only_collect="))]
-    return shlex.join(["python", f"tasks/{script}.py", *options])
+    program = sys.argv[0].split() if sys.argv[0].startswith("infoatlas ") else ["python", f"tasks/{script}.py"]
+    return shlex.join([*program, *options])
 
 
 def describe_machine(threads: int | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -103,6 +104,8 @@ def read_model(path: Path, file_format: str, build: Callable[[dict[str, Any]], M
         raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
     if header.get("format") != file_format:
         raise WeightsError(f"{path}: format {header.get('format')!r}, this version reads {file_format!r}; retrain with {script}")
+    if broken := [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]:
+        raise WeightsError(f"{path}: {broken[0]} is not finite, so the training that wrote it had diverged; train with {script}")
     try:
         model = build(json.loads(header["config"]))
         model.load_state_dict(tensors, strict=True)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from infoatlas_rl import InfoAtlas, InfoAtlasConfig
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +52,23 @@ def correlated(n: int, rho: list[float], seed: int = 0, batch: int | None = None
     x, noise = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
     r = torch.tensor(rho)
     return x, r * x + (1 - r**2).sqrt() * noise
+
+
+def compose(name, *overrides):
+    """The config of a command."""
+    import hydra
+
+    from infoatlas_rl.tasks.options import CONFIGS
+
+    with hydra.initialize_config_dir(str(CONFIGS), version_base=None):
+        return hydra.compose(name, list(overrides))
+
+
+def needs(name):
+    """Options without which a config does not compose."""
+    return ["env=PickCube"] if "- env: ???" in (ROOT / "configs" / f"{name}.yaml").read_text() else []
+
+
+def run(*command, cwd=ROOT):
+    """Run Python with some arguments."""
+    return subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False)

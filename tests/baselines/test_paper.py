@@ -3,7 +3,7 @@ import torch
 from infoatlas_rl.baselines.paper import PaperConfig, PaperInfoAtlas
 from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems
 from infoatlas_rl.pretraining.trainer import regret
-from tests.test_tasks import compose
+from tests.conftest import compose
 
 SMALL = PaperConfig(width=16, latents=4, heads=4, joint_layers=1, marginal_layers=1, decoder_layers=2, decoder_width=32)
 

@@ -1,0 +1,130 @@
+"""Columns of CSV, Parquet and NumPy files, for ``infoatlas mi``: numbers as they are, text as one-hot classes."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+MISSING = {"", "na", "nan", "null", "none"}
+FORMATS = (".csv", ".tsv", ".parquet", ".npy", ".npz")
+
+
+def read_columns(path: Path | str, *selections: str, drop_missing: bool = False) -> list[Array]:
+    """Columns of a file, one matrix ``(n, d)`` for each selection.
+
+    Args:
+        path: ``.csv`` or ``.tsv`` with a header, ``.parquet`` (needs pyarrow), ``.npy`` of a matrix, or ``.npz`` of arrays.
+        selections: names, separated by commas; of ``.npy`` numbers of columns, of any file ``2:5`` for columns 2 to 4.
+        drop_missing: leave out the rows in which a value is missing, in any of the selections.
+
+    Raises:
+        ValueError: no such file, one that cannot be read, no such column, missing values; the message says which and what to do.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{path}: files of this kind are not read; accepted are {', '.join(FORMATS)}")
+    try:
+        table = _read(path)
+    except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: cannot be read as {path.suffix} ({' '.join(str(error).split())})") from error
+    lengths = {name: len(column) for name, column in table.items()}
+    chosen = [_choose(path, list(table), selection) for selection in selections]
+    used = {name: lengths[name] for names in chosen for name in names}
+    if len(set(used.values())) > 1:
+        raise ValueError(f"{path}: columns of different lengths: {', '.join(f'{name} {n}' for name, n in used.items())}")
+    missing = np.zeros(next(iter(used.values())), dtype=bool)
+    for name in used:
+        missing |= _missing(table[name])
+    if missing.any() and not drop_missing:
+        name = next(name for name in used if _missing(table[name]).any())
+        row = int(np.flatnonzero(_missing(table[name]))[0])
+        raise ValueError(
+            f"{path}: column {name} has no value in row {row + 1} of the data; {int(missing.sum())} of {len(missing)} rows have "
+            "gaps: --drop-missing leaves them out"
+        )
+    return [np.hstack([_numbers(path, name, table[name][~missing]) for name in names]) for names in chosen]
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    """Name to column, ``(n,)`` or ``(n, d)``."""
+    match path.suffix.lower():
+        case ".csv" | ".tsv":
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                header, *rows = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            rows = [row for row in rows if row]
+            if wrong := [number for number, row in enumerate(rows, start=1) if len(row) != len(header)]:
+                raise ValueError(f"row {wrong[0]} has {len(rows[wrong[0] - 1])} fields, the header {len(header)}")
+            return {name.strip(): np.array(column, dtype=object) for name, column in zip(header, zip(*rows), strict=True)}
+        case ".parquet":
+            try:
+                import pyarrow.parquet as parquet
+            except ImportError as error:
+                raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
+            try:
+                table = parquet.read_table(path)
+            except Exception as error:  # pyarrow has errors of its own
+                raise ValueError(str(error)) from error
+            return {name: table.column(name).to_numpy() for name in table.column_names}
+        case ".npy":
+            matrix = np.load(path, allow_pickle=False)
+            matrix = matrix[:, None] if matrix.ndim == 1 else matrix
+            if matrix.ndim != 2:
+                raise ValueError(f"an array of shape {matrix.shape}; accepted are (n,) and (n, d)")
+            return {str(number): column for number, column in enumerate(matrix.T)}
+        case _:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+
+
+def _choose(path: Path, names: Sequence[str], selection: str) -> list[str]:
+    chosen: list[str] = []
+    for part in (part.strip() for part in selection.split(",")):
+        first, colon, last = part.partition(":")
+        if part in names:
+            chosen.append(part)
+        elif colon and (first or "0").isdigit() and (last or "0").isdigit():
+            chosen += names[int(first or 0) : int(last) if last else None]
+        else:
+            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            raise ValueError(f"{path}: no column {part!r}; there are {shown}")
+    if not chosen:
+        raise ValueError(f"{path}: {selection!r} selects no column of {len(names)}")
+    return chosen
+
+
+def _missing(column: NDArray[Any]) -> NDArray[np.bool_]:
+    """``(n,)``"""
+    if column.dtype == object:
+        return np.array([value is None or value != value or str(value).strip().lower() in MISSING for value in column])
+    if np.issubdtype(column.dtype, np.datetime64) or np.issubdtype(column.dtype, np.timedelta64):
+        return np.isnat(column)
+    if np.issubdtype(column.dtype, np.floating):
+        return np.isnan(column).reshape(len(column), -1).any(1)
+    return np.zeros(len(column), dtype=bool)
+
+
+def _numbers(path: Path, name: str, column: NDArray[Any]) -> Array:
+    """``(n, d)``: numbers as they are; of text every class is a column of zeros and ones, but for the last one."""
+    if column.dtype.kind in "bifu":
+        if column.ndim > 2:
+            raise ValueError(f"{path}: {name} has shape {column.shape}; accepted are (n,) and (n, d)")
+        return column.astype(np.float64).reshape(len(column), -1)
+    if column.dtype.kind not in "OUS":
+        raise ValueError(f"{path}: {name} has type {column.dtype}; accepted are numbers and text")
+    try:
+        return column.astype(np.float64)[:, None]
+    except ValueError:
+        classes, codes = np.unique(column.astype(str), return_inverse=True)
+        if len(classes) > max(2, len(column) // 4):
+            raise ValueError(f"{path}: {name} is text with {len(classes)} different values in {len(column)} rows") from None
+        return np.eye(len(classes))[codes][:, : max(len(classes) - 1, 1)]

@@ -1,0 +1,94 @@
+"""``infoatlas``: one door to what people use.
+
+    infoatlas mi table.csv --x height,weight --y age
+    infoatlas keystates env=PegInsertion
+    infoatlas train env=StackCube keystates=infoatlas
+    infoatlas evaluate env=PickCube
+    infoatlas doctor
+
+``keystates``, ``train`` and ``evaluate`` are ``tasks/discover_keystates.py``, ``train_policy.py`` and ``evaluate_policy.py``, with
+the same options, and need the robot extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+
+from infoatlas_rl import __version__, doctor, estimate_mi
+from infoatlas_rl.columns import FORMATS, read_columns
+
+COMMANDS = {
+    "keystates": ("discover_keystates", "key states of demonstrations"),
+    "train": ("train_policy", "a policy from demonstrations and their key states"),
+    "evaluate": ("evaluate_policy", "success rate of a policy"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in COMMANDS:
+        return _task(arguments[0], arguments[1:])
+    parser = argparse.ArgumentParser("infoatlas", description="Mutual information, and key states of robot demonstrations.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    mi = commands.add_parser("mi", help="mutual information of columns of a table")
+    _add_mi_options(mi)
+    for name, (script, what) in COMMANDS.items():
+        commands.add_parser(name, help=f"{what}; options as of tasks/{script}.py", add_help=False)
+    commands.add_parser("doctor", help="find set-up faults and say the fix")
+    given = parser.parse_args(arguments)
+    if given.command == "doctor":
+        return doctor.main()
+    try:
+        _estimate(given)
+    except (ValueError, TypeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _add_mi_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", help=f"a table: {', '.join(FORMATS)}")
+    parser.add_argument("--x", required=True, help="columns by name, or 0:3 for the first three")
+    parser.add_argument("--y", required=True, help="likewise; text is taken as classes")
+    parser.add_argument("--units", choices=["nats", "bits"], default="nats")
+    parser.add_argument("--slices", type=int, help="average so many random projections; needed above 20 dimensions")
+    parser.add_argument("--k", type=int, default=5, help="dimension of a projection (%(default)s)")
+    parser.add_argument("--permutations", type=int, default=0, help="of a test of independence; 99 for p-values down to 0.01")
+    parser.add_argument("--seed", type=int, default=0, help="of projections and permutations (%(default)s)")
+    parser.add_argument("--drop-missing", action="store_true", help="leave out rows with gaps")
+    parser.add_argument("--json", action="store_true", help="print figures for programs")
+
+
+def _estimate(given: argparse.Namespace) -> None:
+    x, y = read_columns(given.file, given.x, given.y, drop_missing=given.drop_missing)
+    options = {name: getattr(given, name) for name in ("units", "slices", "k", "permutations", "seed")}
+    found = estimate_mi(x, y, **options)
+    if given.json:
+        low, high = found.interval
+        figures = {"mi": found.mi, "low": low, "high": high, "bound": found.bound, "p_value": found.p_value, "units": found.units}
+        print(json.dumps(figures | {"n": found.n, "dims": found.dims}))
+    else:
+        print(found)
+
+
+def _task(name: str, options: list[str]) -> int:
+    script, _ = COMMANDS[name]
+    try:
+        module = importlib.import_module(f"infoatlas_rl.tasks.{script}")
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("infoatlas_rl"):
+            raise
+        print(f"error: infoatlas {name} needs {error.name}: pip install 'infoatlas-rl[robot]'", file=sys.stderr)
+        return 1
+    sys.argv = [f"infoatlas {name}", *options]
+    module.main()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Columns of files: the same numbers from every format, and one line about what cannot be read."""
+
+import builtins
+
+import numpy as np
+import pytest
+
+from infoatlas_rl.columns import read_columns
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(
+        "height,weight,kind\n1,10,a\n2,20,b\n3,,c\n4,40,a\n5,50,b\n6,60,b\n7,70,c\n8,80,a\n9,90,b\n10,100,c\n11,110,a\n12,120,b\n"
+    )
+    return path
+
+
+def test_columns_are_chosen_by_name_and_by_number(table, tmp_path):
+    x, y = read_columns(table, "height", "weight", drop_missing=True)
+    assert x.shape == (11, 1)
+    assert y[:3, 0].tolist() == [10, 20, 40]
+    matrix = np.arange(12.0).reshape(4, 3)
+    np.save(tmp_path / "matrix.npy", matrix)
+    first, rest = read_columns(tmp_path / "matrix.npy", "0", "1:")
+    assert np.array_equal(first, matrix[:, :1])
+    assert np.array_equal(rest, matrix[:, 1:])
+    np.savez(tmp_path / "arrays.npz", a=matrix, b=matrix[:, 0])
+    (both,) = read_columns(tmp_path / "arrays.npz", "a,b")
+    assert both.shape == (4, 4)
+
+
+def test_text_is_taken_as_classes(table):
+    (kind,) = read_columns(table, "kind")
+    assert kind.shape == (12, 2)
+    assert kind[:3].tolist() == [[1, 0], [0, 1], [0, 0]]
+
+
+def test_gaps_are_refused_or_left_out_together(table):
+    with pytest.raises(ValueError, match=r"column weight has no value in row 3 of the data; 1 of 12 rows .* --drop-missing"):
+        read_columns(table, "height", "weight")
+    x, y = read_columns(table, "height", "weight", drop_missing=True)
+    assert len(x) == len(y) == 11
+    assert 3 not in x
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.csv", None, "no such file"),
+        ("table.xlsx", b"", "files of this kind are not read; accepted are .csv"),
+        ("ragged.csv", b"a,b\n1,2\n3\n", "row 2 has 1 fields, the header 2"),
+        ("empty.csv", b"", "cannot be read as .csv"),
+        ("binary.csv", b"\xff\xfe\x00\x01", "cannot be read as .csv"),
+        ("text.csv", b"a,b\n1,u\n2,v\n3,w\n", "b is text with 3 different values in 3 rows"),
+        ("damaged.npz", b"PK\x03\x04 nothing", "cannot be read as .npz"),
+        ("damaged.npy", b"\x93NUMPY", "cannot be read as .npy"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_columns(path, "a", "b")
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_an_unknown_column_is_answered_with_the_known_ones(table):
+    with pytest.raises(ValueError, match=r"no column 'age'; there are height, weight, kind"):
+        read_columns(table, "age")
+
+
+def test_no_pickle_is_read(tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="cannot be read as .npy"):
+        read_columns(tmp_path / "objects.npy", "0")
+
+
+def test_parquet_gives_the_same_columns_or_says_what_to_install(tmp_path, monkeypatch):
+    path = tmp_path / "table.parquet"
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        path.write_bytes(b"PAR1")
+        with pytest.raises(ValueError, match="pip install pyarrow"):
+            read_columns(path, "a")
+        return
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1.0, 2.0], "b": ["u", "u"]}), path)
+    assert read_columns(path, "a")[0].tolist() == [[1], [2]]
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="cannot be read as .parquet"):
+        read_columns(path, "a")
+    original = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ValueError, match="pip install pyarrow"):
+        read_columns(path, "a")
