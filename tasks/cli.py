@@ -6,8 +6,8 @@
     infoatlas evaluate env=PickCube
     infoatlas doctor
 
-``keystates``, ``train`` and ``evaluate`` are ``tasks/discover_keystates.py``, ``train_policy.py`` and ``evaluate_policy.py``, with
-the same options, and need the robot extra.
+``keystates``, ``train`` and ``evaluate`` are ``tasks/discover_keystates.py``, ``train_policy.py`` and ``evaluate_policy.py``,
+with the same options, and need the robot extra.
 """
 
 from __future__ import annotations

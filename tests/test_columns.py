@@ -75,7 +75,7 @@ def test_an_unknown_column_is_answered_with_the_known_ones(table):
 
 def test_no_pickle_is_read(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="cannot be read as .npy"):
+    with pytest.raises(ValueError, match=r"cannot be read as \.npy"):
         read_columns(tmp_path / "objects.npy", "0")
 
 
@@ -92,7 +92,7 @@ def test_parquet_gives_the_same_columns_or_says_what_to_install(tmp_path, monkey
     pyarrow.parquet.write_table(pyarrow.table({"a": [1.0, 2.0], "b": ["u", "u"]}), path)
     assert read_columns(path, "a")[0].tolist() == [[1], [2]]
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ValueError, match="cannot be read as .parquet"):
+    with pytest.raises(ValueError, match=r"cannot be read as \.parquet"):
         read_columns(path, "a")
     original = builtins.__import__
 
