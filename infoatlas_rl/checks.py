@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
 MIN_SAMPLES = 16
 """Fewer samples than this are refused."""
+
+
+def check_numbers(config: Any, *, or_zero: tuple[str, ...] = ()) -> None:
+    """Raise a ``ValueError`` where a number among the fields of a dataclass is not positive and finite, or 0 where it may be."""
+    for name, value in vars(config).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not (0 < value < math.inf or (value == 0 and name in or_zero)):
+            raise ValueError(f"{name} has to be {'0 or more' if name in or_zero else 'positive'}, not {value}")
 
 
 def check_slices(slices: int, k: int, max_dim: int) -> None:

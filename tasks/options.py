@@ -21,13 +21,13 @@ MOST_THREADS = 8
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def defaults(group: str, schema: type) -> None:
-    """Make the fields of a dataclass, with their defaults, the options ``group.*`` of configs that list ``group: default``."""
+def defaults(group: str, schema: type, name: str = "default") -> None:
+    """Make the fields of a dataclass, with their defaults, the options ``group.*`` of configs that list ``group: name``."""
     node = OmegaConf.structured(schema)
     # The options of a frozen dataclass are still to be set; it is frozen once it has been built from them.
     for part in [node, *(value for value in node.values() if isinstance(value, DictConfig))]:
         OmegaConf.set_readonly(part, False)
-    ConfigStore.instance().store(group=group, name="default", node=node)
+    ConfigStore.instance().store(group=group, name=name, node=node)
 
 
 def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:

@@ -17,18 +17,25 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from infoatlas_rl import __version__
-from infoatlas_rl.estimator.model import InfoAtlas, write_weights
+from infoatlas_rl.baselines.paper import PaperConfig
+from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig, write_weights
+from infoatlas_rl.pretraining.atlas import AtlasConfig
 from infoatlas_rl.pretraining.head import CalibrateConfig, collect, fit_head
-from infoatlas_rl.pretraining.trainer import Pretrainer
+from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer
 from infoatlas_rl.records import describe_machine
-from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.options import defaults, hydra_main
 from infoatlas_rl.tasks.progress import RunLog, progress_bar
 from infoatlas_rl.weights import fingerprint
+
+defaults("model", InfoAtlasConfig)
+defaults("model", PaperConfig, name="paper")
+defaults("atlas", AtlasConfig)
+defaults("pretrain", PretrainConfig)
+defaults("calibrate", CalibrateConfig)
 
 
 def pretrain(cfg: DictConfig) -> Path:
@@ -38,7 +45,7 @@ def pretrain(cfg: DictConfig) -> Path:
         dist.init_process_group("gloo")
     out = Path(cfg.out)
     device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Pretrainer(instantiate(cfg.model), instantiate(cfg.atlas), instantiate(cfg.pretrain), device)
+    trainer = Pretrainer(*map(OmegaConf.to_object, (cfg.model, cfg.atlas, cfg.pretrain)), device)
     first = trainer.rank == 0
     if cfg.resume and (out / "checkpoint.pt").is_file():
         trainer.load(out / "checkpoint.pt")
@@ -50,7 +57,7 @@ def pretrain(cfg: DictConfig) -> Path:
     if not isinstance(model, InfoAtlas):
         print(f"{out / 'checkpoint.pt'}: nothing to calibrate, and no weights to release, for the architecture of the paper")
         return out / "checkpoint.pt"
-    figures = _calibrate(model, instantiate(cfg.calibrate), cfg, trainer)
+    figures = _calibrate(model, OmegaConf.to_object(cfg.calibrate), cfg, trainer)
     weights = out / "weights.safetensors"
     if first:
         log.write(trainer.step, {f"calibration/{key}": value for key, value in figures.items()})

@@ -12,23 +12,25 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl import __version__
-from infoatlas_rl.baselines.infonet import InfoNet, write_infonet
+from infoatlas_rl.baselines.infonet import InfoNet, InfoNetConfig, write_infonet
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
 from infoatlas_rl.pretraining.infonet import InfoNetTraining, train_step
 from infoatlas_rl.records import describe_machine
-from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.options import defaults, hydra_main
 from infoatlas_rl.tasks.progress import RunLog, progress_bar
+
+defaults("infonet/model", InfoNetConfig)
+defaults("infonet/training", InfoNetTraining)
 
 
 def pretrain(cfg: DictConfig) -> Path:
     torch.set_num_threads(cfg.threads)
-    config: InfoNetTraining = instantiate(cfg.training)
+    config: InfoNetTraining = OmegaConf.to_object(cfg.training)
     torch.manual_seed(config.seed)
-    model = InfoNet(instantiate(cfg.model))
+    model = InfoNet(OmegaConf.to_object(cfg.model))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
     folder = Path(cfg.run)
     checkpoint, start, seconds = folder / "checkpoint.pt", 0, 0.0

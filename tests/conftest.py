@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def compose(name, *overrides):
 
     from infoatlas_rl.tasks.options import CONFIGS
 
+    importlib.import_module(f"infoatlas_rl.tasks.{name}")  # it brings the schemas of its options
     with hydra.initialize_config_dir(str(CONFIGS), version_base=None):
         return hydra.compose(name, list(overrides))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,9 @@ class InfoAtlasConfig:
 
     max_dim: int = 20
     """D: largest dimension of x and of y; higher ones are sliced."""
-    padding: Literal["zero", "noise"] = "zero"
-    """What missing columns are filled with: nothing, or independent Gaussian noise (InfoAtlas, Proposition A.3)."""
+    padding: str = "zero"
+    """What missing columns are filled with: "zero", that is nothing, or "noise", independent and Gaussian (InfoAtlas,
+    Proposition A.3)."""
     canonical_ridge: float = 1e-4
     side_width: int = 128
     side_features: int = 256
@@ -55,9 +56,10 @@ class InfoAtlasConfig:
     tokens: int = 512
     """Samples that the dual-path encoder reads, at most; a fixed random choice of them where there are more."""
     decoder_width: int = 192
-    hypernetwork: Literal["generated", "constant"] = "generated"
-    """Constant: the same learned parameters for every data set; what is left is the plain solved last layer."""
-    ridge: Literal["generated", "fixed"] = "generated"
+    hypernetwork: str = "generated"
+    """Or "constant": the same learned parameters for every data set; what is left is the plain solved last layer."""
+    ridge: str = "generated"
+    """Or "fixed"."""
     newton_steps: int = 3
     product_pairs: int = 10_000
     """Product samples aimed at: n times as many cyclic shifts as fit, at least ``min_shifts``, at most ``max_shifts``."""

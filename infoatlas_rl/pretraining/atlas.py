@@ -25,6 +25,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from infoatlas_rl.checks import check_numbers
+
 LogRatio = Callable[[Tensor, Tensor], Tensor]
 """Points ``(N, dx), (N, dy)``, before any flow, to the log density ratio ``(N,)`` of the pairs."""
 
@@ -58,6 +60,11 @@ class AtlasConfig:
     max_components: int = 60
     flows: bool = True
     """Let x and y go through random flows; otherwise through random elementwise monotone maps at most."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+        if self.min_samples > self.max_samples:
+            raise ValueError(f"min_samples {self.min_samples} exceeds max_samples {self.max_samples}")
 
 
 def sample_sizes(config: AtlasConfig, generator: torch.Generator) -> tuple[int, int, int]:

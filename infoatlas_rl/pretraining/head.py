@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from infoatlas_rl.checks import check_numbers
 from infoatlas_rl.estimator.calibration import LEVELS, CalibratedHead, pinball_loss, statistics, to_scale
 from infoatlas_rl.estimator.model import InfoAtlas
 from infoatlas_rl.files import replace_file
@@ -49,6 +50,9 @@ class CalibrateConfig:
     learning_rate: float = 4e-3
     weight_decay: float = 0.1
     validation_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_numbers(self, or_zero=("weight_decay", "large_groups", "plain_groups"))
 
 
 def collect(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, folder: Path) -> Iterator[int]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from infoatlas_rl.baselines.infonet import InfoNet, look_up, uniform_scores
+from infoatlas_rl.checks import check_numbers
 from infoatlas_rl.estimator.bounds import donsker_varadhan
 
 
@@ -23,6 +24,9 @@ class InfoNetTraining:
     max_components: int = 20
     learning_rate: float = 1e-3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_numbers(self, or_zero=("seed",))
 
 
 def sample_mixtures(batch: int, n: int, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

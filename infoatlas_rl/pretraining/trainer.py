@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infoatlas_rl.baselines.paper import PaperConfig, PaperInfoAtlas
+from infoatlas_rl.checks import check_numbers
 from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
 from infoatlas_rl.pretraining.atlas import AtlasConfig, Problem, sample_problems, sample_sizes
@@ -53,6 +54,10 @@ class PretrainConfig:
     checkpoint_minutes: float = 4.0
     validation_problems: int = 32
     autocast: bool = True
+    """Matrix products in bfloat16."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self, or_zero=("weight_decay", "warmup", "seed", "checkpoint_minutes"))
 
 
 @dataclass

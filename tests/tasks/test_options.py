@@ -1,6 +1,5 @@
 """Configs and options of the commands: they compose, state every default once, and wrong ones are answered in words."""
 
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -8,10 +7,18 @@ import pytest
 pytest.importorskip("hydra")
 
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
+from infoatlas_rl import InfoAtlasConfig
+from infoatlas_rl.baselines.infonet import InfoNetConfig
+from infoatlas_rl.baselines.paper import PaperConfig
 from infoatlas_rl.maniskill.tasks import TASKS, get_task
+from infoatlas_rl.pretraining.atlas import AtlasConfig
+from infoatlas_rl.pretraining.head import CalibrateConfig
+from infoatlas_rl.pretraining.infonet import InfoNetTraining
+from infoatlas_rl.pretraining.trainer import PretrainConfig
 from infoatlas_rl.tasks.options import CONFIGS, _check_overrides
-from tests.conftest import ROOT, compose, needs
+from tests.conftest import ROOT, compose, needs, run
 
 TOP_LEVEL = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
@@ -39,21 +46,48 @@ def test_every_arm_of_the_benchmark_can_be_made():
 
 
 @pytest.mark.parametrize(
-    ("config", "node"),
+    ("config", "node", "schema"),
     [
-        ("pretrain", "model"),
-        ("pretrain", "atlas"),
-        ("pretrain", "pretrain"),
-        ("pretrain", "calibrate"),
-        ("pretrain_infonet", "model"),
-        ("pretrain_infonet", "training"),
+        ("pretrain", "model", InfoAtlasConfig),
+        ("pretrain", "atlas", AtlasConfig),
+        ("pretrain", "pretrain", PretrainConfig),
+        ("pretrain", "calibrate", CalibrateConfig),
+        ("pretrain_infonet", "model", InfoNetConfig),
+        ("pretrain_infonet", "training", InfoNetTraining),
     ],
 )
-def test_configs_state_all_defaults_as_they_are_in_the_code(config, node):
-    given = compose(config, *needs(config))[node]
-    built = instantiate(given)
-    assert set(given) - {"_target_"} == {field.name for field in fields(built)}
-    assert built == type(built)()
+def test_options_are_the_fields_of_dataclasses_with_their_defaults(config, node, schema):
+    assert OmegaConf.to_object(compose(config)[node]) == schema()
+
+
+def test_the_paper_size_is_another_architecture():
+    assert isinstance(OmegaConf.to_object(compose("pretrain", "size=paper").model), PaperConfig)
+    assert OmegaConf.to_object(compose("pretrain", "size=tiny").model) == InfoAtlasConfig(
+        side_features=128, pair_features=96, width=64, latents=8, joint_layers=1, decoder_width=96
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "message"),
+    [
+        ("pretrain", "pretrain.steps=0", "steps has to be positive, not 0"),
+        ("pretrain", "pretrain.learning_rate=nan", "learning_rate has to be positive, not nan"),
+        ("pretrain", "model.padding=foo", "padding has to be zero or noise, not 'foo'"),
+        ("pretrain", "atlas.min_samples=9000", "min_samples 9000 exceeds max_samples 5000"),
+        ("discover_keystates", "discovery.concepts=0", "concepts has to be at least 1, not 0"),
+        ("discover_keystates", "estimator.slices=0", "slices has to be at least 1"),
+        ("discover_keystates", "profile.weights=foo", "no released weights 'foo'; there are base"),
+        ("discover_keystates", "threads=100000", "threads=100000: accepted are 1 to"),
+        ("discover_keystates", "discovery.delta=null", "discovery.delta has to be an integer, not 'null'"),
+        ("discover_keystates", "demos.count=3", "demos.count=3: MI between states needs at least 20 demonstrations"),
+    ],
+)
+def test_bad_values_are_answered_in_one_line_before_the_work(command, option, message, tmp_path):
+    answer = run(f"tasks/{command}.py", *needs(command), option, f"paths.root={tmp_path}")
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(f"error: {message}"), answer.stderr
+    assert answer.stderr.count("\n") == 1
+    assert not (tmp_path / "demos").exists()
 
 
 def test_quick_experiment_is_smaller():
