@@ -82,7 +82,7 @@ def _ties(rng):
 
 def _constant_column(rng):
     x, y = gaussian(80, 3)(rng)
-    x[:, 1] = 5.0
+    x[:, 1], x[:, 2] = 5.0, np.round(x[:, 2])
     return x, y
 
 
