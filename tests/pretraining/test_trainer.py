@@ -105,7 +105,7 @@ TWO_PROCESSES = """
 import sys, torch, torch.distributed as dist
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
-from tests.test_pretraining import ATLAS, PretrainConfig, Pretrainer
+from tests.pretraining.test_trainer import ATLAS, PretrainConfig, Pretrainer
 from tests.conftest import TINY
 if sys.argv[3] == "2":
     dist.init_process_group("gloo")
@@ -120,7 +120,7 @@ if trainer.rank == 0:
 def test_two_processes_train_the_weights_of_one_with_the_doubled_batch(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES)
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     launch = {"1": [sys.executable], "2": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]}
     results = []
     for world, command in launch.items():
