@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -36,12 +37,37 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
     def decorate(run: Callable[[DictConfig], None]) -> Callable[[], None]:
         @functools.wraps(run)
         def entry() -> None:
+            sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
             _check_overrides(config_name, sys.argv[1:])
             hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(_for_people(run))()
 
         return entry
 
     return decorate
+
+
+def name_of_file(path: Any) -> str:
+    """What runs on a file are called: its name without the ending, after those of its folders where all files have that name."""
+    if path is None:
+        return "any"
+    path = Path(path)
+    parts = [*path.absolute().parts[-3:-1], path.stem] if path.stem.startswith("trajectory") else [path.stem]
+    return re.sub(r"[^\w.-]+", "_", "-".join(parts))
+
+
+OmegaConf.register_new_resolver("name_of_file", name_of_file, replace=True)
+
+
+def _quoted(argument: str) -> str:
+    """An override whose value Hydra's grammar does not know, a path with é or a bracket, say, in quotes."""
+    key, equals, value = argument.partition("=")
+    if not equals or argument.startswith("-"):
+        return argument
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return f"{key}='{value.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
+    return argument
 
 
 def _for_people(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:

@@ -101,7 +101,7 @@ def test_key_states_of_plain_arrays(tmp_path):
     options = [f"demos.path={tmp_path / 'paths.npz'}", f"paths.root={tmp_path}", "env.concepts=2", "discovery.epochs=4"]
     answer = run("tasks/discover_keystates.py", "env=any", "estimator.k=2", "profile.slices=2", "profile.k=2", *options)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    found = np.load(tmp_path / "runs/keystates/any-default/keystates.npz")["step"]
+    found = np.load(tmp_path / "runs/keystates/paths-default/keystates.npz")["step"]
     assert (np.abs(found[:, 0] - corner) <= 2).mean() > 0.9
     missing = run("tasks/discover_keystates.py", "env=any", f"paths.root={tmp_path}")
     assert missing.returncode == 1

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("hydra")
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -17,6 +18,7 @@ from infoatlas_rl.pretraining.atlas import AtlasConfig
 from infoatlas_rl.pretraining.head import CalibrateConfig
 from infoatlas_rl.pretraining.infonet import InfoNetTraining
 from infoatlas_rl.pretraining.trainer import PretrainConfig
+from infoatlas_rl.tasks import options
 from infoatlas_rl.tasks.options import CONFIGS, _check_overrides
 from tests.conftest import ROOT, compose, needs, run
 
@@ -88,6 +90,30 @@ def test_bad_values_are_answered_in_one_line_before_the_work(command, option, me
     assert answer.stderr.startswith(f"error: {message}"), answer.stderr
     assert answer.stderr.count("\n") == 1
     assert not (tmp_path / "demos").exists()
+
+
+@pytest.mark.parametrize("value", ["a=b.h5", "é.h5", "a b.h5", "x(1).h5", "a[1].h5", "it's.h5", "back\\slash.h5", "plain.h5"])
+def test_any_path_can_be_given(value):
+    parser = OverridesParser.create()
+    assert parser.parse_override(options._quoted(f"demos.path={value}")).value() == value
+
+
+def test_what_hydra_reads_is_left_as_it_was_typed():
+    for argument in (
+        "only=[infoatlas,none]",
+        "discovery.seed=0,1,2",
+        "--multirun",
+        "train='training.steps=4'",
+        "~profile",
+        "x=null",
+    ):
+        assert options._quoted(argument) == argument
+
+
+def test_runs_on_files_are_named_after_them():
+    assert compose("discover_keystates", "env=any", "demos.path=/data/my-paths.npz").out == "./runs/keystates/my-paths-default"
+    out = compose("discover_keystates", "env=any", "demos.path=/data/PokeCube-v1/motionplanning/trajectory.h5").out
+    assert out == "./runs/keystates/PokeCube-v1-motionplanning-trajectory-default"
 
 
 def test_quick_experiment_is_smaller():
