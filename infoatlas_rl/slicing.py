@@ -10,9 +10,25 @@ All slices are stacked into one batch, so that one forward pass of the estimator
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+
+def transformed() -> bool:
+    """Whether this code runs inside of a transform of ``torch.func``, where no value can be looked at."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+@contextmanager
+def outside_transforms() -> Iterator[None]:
+    """For what outlives the call and must not belong to a level of ``torch.func``, nor to inference mode: draws, moves."""
+    with temporarily_clear_interpreter_stack(), torch.inference_mode(False):
+        yield
 
 
 def random_orthonormal(
@@ -49,6 +65,8 @@ def project(samples: Tensor, frames: Tensor) -> Tensor:
         frames: ``(s, d, k)``.
 
     Returns:
-        slices: ``(b * s, n, k)``, the slices of one data set next to each other.
+        slices: ``(b * s, n, k)``, the slices of one data set next to each other. A data set beyond 2^64 is scaled down, so
+        that sums stay finite.
     """
+    samples = samples / (2.0**-64 * samples.detach().abs().amax((-2, -1), keepdim=True)).clamp(min=1)
     return rearrange(torch.einsum("bnd,sdk->bsnk", samples, frames), "b s n k -> (b s) n k")
