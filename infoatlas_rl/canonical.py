@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from infoatlas_rl.layers import SideNetwork, feature_count
-from infoatlas_rl.slicing import outside_transforms
+from infoatlas_rl.slicing import fixed
 
 
 class LinearCanonical(NamedTuple):
@@ -189,10 +189,10 @@ class CanonicalEncoder(nn.Module):
         count = feature_count(n, self.most)
         f, g = self.features(linear.x(z_x), sizes, count), self.features(linear.y(z_y), sizes, count)
         with torch.set_grad_enabled(differentiable):
-            fixed = tuple(t if differentiable else t.detach() for t in (f, g))
-            centre = tuple(t.mean(1, keepdim=True) for t in fixed)
+            held = tuple(t if differentiable else t.detach() for t in (f, g))
+            centre = tuple(t.mean(1, keepdim=True) for t in held)
             scale = tuple(
-                (t.square().mean(1, keepdim=True) - c**2).clamp(min=1e-6).sqrt() for t, c in zip(fixed, centre, strict=True)
+                (t.square().mean(1, keepdim=True) - c**2).clamp(min=1e-6).sqrt() for t, c in zip(held, centre, strict=True)
             )
         f, g = (f - centre[0]) / scale[0], (g - centre[1]) / scale[1]
         with torch.set_grad_enabled(differentiable), torch.autocast(z_x.device.type, enabled=False):
@@ -235,16 +235,18 @@ def _plus_diagonal(matrix: Tensor, diagonal: Tensor) -> Tensor:
 def _leading_singular(matrix: Tensor, count: int, *, extra: int = 4, iterations: int = 6) -> tuple[Tensor, Tensor, Tensor]:
     """Leading singular triplets ``(b, m, r), (b, r), (b, m, r)`` by subspace iteration from a fixed start."""
     columns = matrix.shape[-1]
-    with outside_transforms():
-        generator = torch.Generator().manual_seed(0)
-        start = torch.randn(columns, min(count + extra, columns), generator=generator, dtype=torch.float32)
-    basis = matrix @ start.to(matrix)
+    basis = matrix @ _gaussian(columns, min(count + extra, columns)).to(matrix)
     for _ in range(iterations):
         basis = matrix @ (matrix.mT @ torch.linalg.qr(basis).Q)
     basis = torch.linalg.qr(basis).Q
     u, s, v_t = torch.linalg.svd(basis.mT @ matrix, full_matrices=False)
     left, right = _fix_signs(basis @ u[..., :count], v_t[..., :count, :].mT)
     return left, s[..., :count], right
+
+
+@fixed
+def _gaussian(rows: int, columns: int) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
 
 
 def _fix_signs(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

@@ -143,8 +143,7 @@ class InfoAtlasLoss(nn.Module):
 
     def reseed(self, seed: int) -> None:
         """Draw the slices anew, now and from here on, from another seed; training starts at step 0."""
-        self.seed, self.step = int(seed), 0
-        self._kept.clear()
+        self.restore({"seed": seed, "step": 0})
 
     def state(self) -> dict[str, int]:
         """All that the slices of the calls to come depend on: ``{"seed": ..., "step": ...}``."""
@@ -154,8 +153,8 @@ class InfoAtlasLoss(nn.Module):
         """Go on where :meth:`state` was taken."""
         if set(state) != {"seed", "step"}:
             raise ValueError(f"state has to be what state() returned, with seed and step, not {sorted(state)}")
-        self.reseed(state["seed"])
-        self.step = int(state["step"])
+        self.seed, self.step = int(state["seed"]), int(state["step"])
+        self._kept.clear()
 
     def _mean_over_slices(self, x: Tensor, y: Tensor, of: Callable[[Critic], Tensor]) -> Tensor:
         """Mean over slices of what ``of`` makes of a critic of s data sets, ``(s, ...)``."""
@@ -201,29 +200,33 @@ class InfoAtlasLoss(nn.Module):
         return out[0], out[1]
 
     def _frames(self, dx: int, dy: int) -> Frames:
-        """Slices of this call: those of step 0 are kept, those of later steps are used once."""
-        step, rank = 0, 0
-        if self.training:
-            rank = dist.get_rank() if self.per_rank_slices and dist.is_available() and dist.is_initialized() else 0
-            if self.resample:
-                step, self.step = self.step, self.step + 1
-        if step > 0:
-            return self._draw(dx, dy, step, rank)
-        if (dx, dy, rank) not in self._kept:
-            self._kept[dx, dy, rank] = self._draw(dx, dy, step, rank)
-        return self._kept[dx, dy, rank]
+        """Slices of this call: new ones in a training call with ``resample``, else those of step 0, which are kept."""
+        rank = 0
+        if self.per_rank_slices and self.training and dist.is_available() and dist.is_initialized():
+            rank = dist.get_rank()
+        fixed = not (self.training and self.resample)
+        if fixed and (dx, dy, rank) in self._kept:
+            return self._kept[dx, dy, rank]
+        # Untraced: a step would be compiled for once more every time.
+        draw = torch.compiler.disable(self._draw) if torch.compiler.is_compiling() else self._draw
+        return draw(dx, dy, rank, fixed)
 
-    def _draw(self, dx: int, dy: int, step: int, rank: int) -> Frames:
+    def _draw(self, dx: int, dy: int, rank: int, fixed: bool) -> Frames:
+        step = 0 if fixed else self.step
         seed = self.seed
         if step or rank:
             seed = int(np.random.SeedSequence([seed % 2**64, step, rank]).generate_state(1, np.uint64)[0])
         with outside_transforms():
             generator = torch.Generator().manual_seed(seed)
-            x, y = (
+            frames = tuple(
                 random_orthonormal(self.slices, d, self.k, generator=generator) if self.sides in ("both", side) else None
                 for side, d in (("x", dx), ("y", dy))
             )
-        return x, y
+        if fixed:
+            self._kept[dx, dy, rank] = frames
+        else:
+            self.step += 1
+        return frames
 
     def extra_repr(self) -> str:
         return (

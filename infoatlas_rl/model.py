@@ -8,7 +8,6 @@ The stages, each a module of its own::
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -21,7 +20,7 @@ from infoatlas_rl.copula import NormalScores
 from infoatlas_rl.critic import Solution, gaussian_base, soft_clip, solve_last_layer, two_fold_bound
 from infoatlas_rl.hypernetwork import CriticParameters, Hypernetwork
 from infoatlas_rl.layers import PairNetwork, SideNetwork, feature_count
-from infoatlas_rl.slicing import outside_transforms
+from infoatlas_rl.slicing import fixed, outside_transforms
 
 if TYPE_CHECKING:
     from infoatlas_rl.checks import Sides
@@ -349,7 +348,6 @@ class InfoAtlas(nn.Module):
         return torch.arange(n).repeat(shifts).to(device), j.to(device)
 
 
-@lru_cache(maxsize=128)
+@fixed
 def _fixed_permutation(n: int) -> Tensor:
-    with outside_transforms():
-        return torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    return torch.randperm(n, generator=torch.Generator().manual_seed(0))

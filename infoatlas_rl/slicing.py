@@ -10,8 +10,9 @@ All slices are stacked into one batch, so that one forward pass of the estimator
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from einops import rearrange
@@ -29,6 +30,22 @@ def outside_transforms() -> Iterator[None]:
     """For what outlives the call and must not belong to a level of ``torch.func``, nor to inference mode: draws, moves."""
     with temporarily_clear_interpreter_stack(), torch.inference_mode(False):
         yield
+
+
+def fixed(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A draw that is a function of its arguments alone: kept, and a constant for ``torch.compile``."""
+
+    @lru_cache(maxsize=128)
+    def kept(*arguments: int) -> Tensor:
+        with outside_transforms():
+            return draw(*arguments)
+
+    def constant(*arguments: int) -> Tensor:
+        return kept(*arguments)
+
+    # What torch.compiler.assume_constant_result does, which would import the compiler (seconds).
+    constant._dynamo_marked_constant = True
+    return constant
 
 
 def random_orthonormal(
