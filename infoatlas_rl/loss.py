@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from infoatlas_rl.bounds import BOUNDS
 from infoatlas_rl.checks import Sides, check_classes, check_samples, check_slices
@@ -164,20 +164,17 @@ class InfoAtlasLoss(nn.Module):
         b, model = len(x), self._network(x.device)
 
         def part(x: Tensor, y: Tensor) -> Tensor:
-            return of(model(x, y, full_gradient=self.gradient == "full", shifts=SHIFTS))
+            with torch.autocast(x.device.type, enabled=False):
+                return of(model(x, y, full_gradient=self.gradient == "full", shifts=SHIFTS))
 
         # Ranks and projections in at least single precision, also under autocast.
         with torch.autocast(x.device.type, enabled=False):
             x, y = (_Single.apply(t) if t.dtype in (torch.float16, torch.bfloat16) else t for t in (x, y))
             if self.slices is not None:
                 x, y = self._slice(x, y)
-            parts = list(chunks(x, y, PART))
-            if len(parts) > 1 and torch.is_grad_enabled() and not transformed():
-                # One part at a time in memory: the backward pass computes it again.
-                values = [checkpoint(part, *pair, use_reentrant=False, preserve_rng_state=False) for pair in parts]
-            else:
-                values = [part(*pair) for pair in parts]
-        means = rearrange(torch.cat(values), "(b s) ... -> b s ...", b=b).mean(1).to(dtype)
+        small = len(x) * x.shape[1] <= PART
+        values = _in_parts(x, y, part) if small or transformed() else _InParts.apply(x, y, part)
+        means = rearrange(values, "(b s) ... -> b s ...", b=b).mean(1).to(dtype)
         return means if batched else means[0]
 
     def _network(self, device: torch.device) -> InfoAtlas:
@@ -233,6 +230,42 @@ class InfoAtlasLoss(nn.Module):
             f"slices={self.slices}, k={self.k}, sides={self.sides!r}, resample={self.resample}, bound={self.bound!r}, "
             f"gradient={self.gradient!r}, weights={self._fingerprint}"
         )
+
+
+Part = Callable[[Tensor, Tensor], Tensor]
+
+
+def _in_parts(x: Tensor, y: Tensor, part: Part) -> Tensor:
+    return torch.cat([part(*pair) for pair in chunks(x, y, PART)])
+
+
+class _InParts(torch.autograd.Function):
+    """What ``part`` makes of data sets, some of them at a time. The backward pass computes every part again: nothing is kept of
+    them in between, so that memory is that of one part (checkpoints of PyTorch keep little, but leave the heap in pieces)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, part: Part) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.part = part
+        return _in_parts(x, y, part)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        saved, needed = ctx.saved_tensors, ctx.needs_input_grad[:2]
+        grads = [torch.empty_like(t) if need else None for t, need in zip(saved, needed, strict=True)]
+        start = 0
+        for pair in chunks(*saved, PART):
+            rows = slice(start, start + len(pair[0]))
+            start = rows.stop
+            pair = [t.detach().requires_grad_(need) for t, need in zip(pair, needed, strict=True)]
+            with torch.enable_grad():
+                values = ctx.part(*pair)
+            found = iter(torch.autograd.grad(values, [t for t in pair if t.requires_grad], grad[rows]))
+            for whole in grads:
+                if whole is not None:
+                    whole[rows] = next(found)
+        return grads[0], grads[1], None
 
 
 class _Single(torch.autograd.Function):
