@@ -18,7 +18,7 @@ from infoatlas_rl.bounds import BOUNDS
 from infoatlas_rl.checks import Sides, check_classes, check_samples, check_slices
 from infoatlas_rl.estimate import chunks
 from infoatlas_rl.model import Critic, InfoAtlas
-from infoatlas_rl.slicing import outside_transforms, project, random_orthonormal, transformed
+from infoatlas_rl.slicing import outside_transforms, project, random_orthonormal, transformed, untraced
 from infoatlas_rl.weights import fingerprint, load_pretrained
 
 Gradient = Literal["envelope", "full"]
@@ -46,8 +46,10 @@ class InfoAtlasLoss(nn.Module):
     (of ``forward``, ``mi`` and ``pointwise`` alike). Evaluation uses those of step 0, whatever is trained in between. A resumed
     run gets the same slices as an uninterrupted one if it keeps ``mi_loss.state()`` and gives it to ``mi_loss.restore()``.
 
-    Values may come from ``torch.func`` transforms (``grad``, ``jacrev``, ``jvp``, ``vmap``, also of each other), which see one
-    training call, and from ``torch.compile``. Large inputs are worked on in parts, at a time ``PART`` samples of slices.
+    ``torch.func`` transforms (``grad``, ``jacrev``, ``vmap``, also of each other; ``jvp`` with the envelope gradient) work, and
+    are one training call each. ``torch.compile`` makes one graph but for new slices; with ``fullgraph=True`` it needs fixed
+    slices or none, ``check_finite=False``, and one call of that size before. Large inputs are worked on in parts of ``PART``
+    samples, and then can be differentiated once.
 
     Args:
         slices: S, random projections that are averaged (InfoAtlas, Eq. 10). None: no slicing, for x and y of at most
@@ -65,8 +67,8 @@ class InfoAtlasLoss(nn.Module):
         classes: ``"x"``, ``"y"`` or ``"both"``: these sides are class labels without an order, integers or booleans, ``(n,)`` or
             ``(b, n)``; they are one-hot encoded. The number of columns is that of the distinct labels in the call: where
             batches may lack a class, ``torch.nn.functional.one_hot(labels, count)`` without ``classes`` keeps it fixed.
-        check_finite: look for NaN and infinity, which on a GPU waits for it; False where they are ruled out, and then they make
-            the loss meaningless.
+        check_finite: look for NaN and infinity, for which a GPU is waited for. With False, and in ``torch.func`` transforms, they
+            are a ``torch.linalg.LinAlgError`` of the first decomposition instead, or the loss is meaningless.
         per_rank_slices: under ``torch.distributed`` every rank draws training slices of its own; by default all the same.
         seed: of the slices.
         weights: name of released weights or a path, see :meth:`InfoAtlas.from_pretrained`; or a loaded model.
@@ -204,9 +206,8 @@ class InfoAtlasLoss(nn.Module):
         fixed = not (self.training and self.resample)
         if fixed and (dx, dy, rank) in self._kept:
             return self._kept[dx, dy, rank]
-        # Untraced: a step would be compiled for once more every time.
-        draw = torch.compiler.disable(self._draw) if torch.compiler.is_compiling() else self._draw
-        return draw(dx, dy, rank, fixed)
+        # Traced, it would be compiled anew for every step.
+        return untraced(self._draw)(dx, dy, rank, fixed)
 
     def _draw(self, dx: int, dy: int, rank: int, fixed: bool) -> Frames:
         step = 0 if fixed else self.step

@@ -12,12 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from typing import TypeVar
 
 import torch
 from einops import rearrange
 from torch import Tensor
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+T = TypeVar("T")
+
+MOST_KEPT = 128
+"""Draws that :func:`fixed` keeps of a kind."""
 
 
 def transformed() -> bool:
@@ -32,20 +37,27 @@ def outside_transforms() -> Iterator[None]:
         yield
 
 
+def untraced(function: Callable[..., T]) -> Callable[..., T]:
+    """The same function; where ``torch.compile`` traces the caller, it is left out of the graph and called."""
+    return torch.compiler.disable(function) if torch.compiler.is_compiling() else function
+
+
 def fixed(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A draw that is a function of its arguments alone: kept, and a constant for ``torch.compile``."""
+    """Keeps what a draw returns that is a function of integers alone: once drawn, it is an input of compiled graphs."""
+    kept: dict[tuple[int, ...], Tensor] = {}
 
-    @lru_cache(maxsize=128)
-    def kept(*arguments: int) -> Tensor:
+    def keep(*arguments: int) -> None:
+        if len(kept) >= MOST_KEPT:
+            kept.clear()
         with outside_transforms():
-            return draw(*arguments)
+            kept[arguments] = draw(*arguments)
 
-    def constant(*arguments: int) -> Tensor:
-        return kept(*arguments)
+    def get(*arguments: int) -> Tensor:
+        if arguments not in kept:
+            untraced(keep)(*arguments)
+        return kept[arguments]
 
-    # What torch.compiler.assume_constant_result does, which would import the compiler (seconds).
-    constant._dynamo_marked_constant = True
-    return constant
+    return get
 
 
 def random_orthonormal(
