@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import math
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from infoatlas_rl.transforms import transformed
+
+Sides = Literal["x", "y", "both"]
 
 MIN_SAMPLES = 16
 """Fewer samples than this are refused."""
@@ -33,20 +38,32 @@ def check_slices(slices: int, k: int, max_dim: int) -> None:
         raise ValueError(f"k has to be 1 to {max_dim}, not {k}")
 
 
-def check_samples(x: Tensor, y: Tensor, max_dim: int | None) -> tuple[Tensor, Tensor, bool]:
-    """Bring paired samples to ``(b, n, d)``; returns them and whether they came as a batch.
+def check_classes(classes: Sides | None) -> None:
+    """Raise a ``ValueError`` for anything but the name of a side, both, or None."""
+    if classes not in (None, "x", "y", "both"):
+        raise ValueError(f"classes has to be x, y or both, the sides that are class labels, or None, not {classes!r}")
+
+
+def check_samples(
+    x: Tensor, y: Tensor, max_dim: int | None, *, classes: Sides | None = None, finite: bool = True
+) -> tuple[Tensor, Tensor, bool]:
+    """Bring paired samples to floating-point ``(b, n, d)``; returns them and whether they came as a batch.
+
+    Integers and booleans are numbers, read in double precision; ``(n,)`` is one column. Sides named by ``classes`` are class
+    labels, ``(n,)`` or ``(b, n)``, and become a column of zeros and ones for every distinct label.
+
+    Args:
+        max_dim: most columns that are accepted; None for any number.
+        finite: look for NaN and infinity. Inside of transforms of ``torch.func`` that is not possible, and is left out.
 
     Raises:
-        TypeError: not floating-point tensors.
+        TypeError: not tensors of real numbers, or class labels that are not integers or booleans.
         ValueError: shapes, sizes or values that are not accepted; the message names the argument.
     """
+    x, y = (_as_columns(name, samples, classes in (name, "both")) for name, samples in (("x", x), ("y", y)))
     for name, samples in (("x", x), ("y", y)):
-        if not isinstance(samples, Tensor):
-            raise TypeError(f"{name} has to be a torch.Tensor, not {type(samples).__name__}")
-        if not samples.is_floating_point():
-            raise TypeError(f"{name} has to be of a floating-point type, not {samples.dtype}; use {name}.float()")
         if samples.ndim not in (2, 3):
-            raise ValueError(f"{name} has shape {tuple(samples.shape)}; accepted are (n, d) and (b, n, d)")
+            raise ValueError(f"{name} has shape {tuple(samples.shape)}; accepted are (n,), (n, d) and (b, n, d)")
         if 0 in samples.shape:
             raise ValueError(f"{name} has shape {tuple(samples.shape)} and so is empty")
     if x.ndim != y.ndim or x.shape[:-1] != y.shape[:-1]:
@@ -59,13 +76,41 @@ def check_samples(x: Tensor, y: Tensor, max_dim: int | None) -> tuple[Tensor, Te
     n = x.shape[-2]
     if n < MIN_SAMPLES:
         raise ValueError(f"x and y have n = {n} samples; at least {MIN_SAMPLES} are needed")
+    x, y = (_one_hot(name, side) if classes in (name, "both") else side for name, side in (("x", x), ("y", y)))
     for name, samples in (("x", x), ("y", y)):
         if max_dim is not None and samples.shape[-1] > max_dim:
+            columns = "classes" if classes in (name, "both") else "dimensions"
             raise ValueError(
-                f"{name} has {samples.shape[-1]} dimensions, at most {max_dim} are possible without slicing; pass slices=25, k=5"
+                f"{name} has {samples.shape[-1]} {columns}, at most {max_dim} are possible without slicing; pass slices=25, k=5"
             )
-        if not bool(torch.isfinite(samples.detach()).all()):
+        if finite and not transformed() and not bool(torch.isfinite(samples.detach()).all()):
             raise ValueError(f"{name} contains NaN or infinity")
+    x, y = (samples if samples.is_floating_point() else samples.double() for samples in (x, y))
     if x.ndim == 2:
         return x.unsqueeze(0), y.unsqueeze(0), False
     return x, y, True
+
+
+def _as_columns(name: str, samples: Tensor, labels: bool) -> Tensor:
+    """``(n,)`` as ``(n, 1)``; class labels ``(b, n)`` as ``(b, n, 1)``."""
+    if not isinstance(samples, Tensor):
+        raise TypeError(f"{name} has to be a torch.Tensor, not {type(samples).__name__}")
+    if samples.is_complex():
+        raise TypeError(f"{name} is complex; give real and imaginary parts as columns")
+    if labels and samples.is_floating_point():
+        raise TypeError(f"{name} is of {samples.dtype}, but class labels have to be integers or booleans; convert {name}")
+    single = samples.ndim == 1 or (labels and samples.ndim == 2 and samples.shape[1] != 1)
+    return samples.unsqueeze(-1) if single else samples
+
+
+def _one_hot(name: str, labels: Tensor) -> Tensor:
+    """Class labels ``(..., n, 1)`` to a column for every distinct one, ``(..., n, classes)``."""
+    if labels.shape[-1] != 1:
+        raise ValueError(f"{name} has shape {tuple(labels.shape)}; accepted are class labels (n,) and (b, n)")
+    if transformed():
+        raise ValueError(
+            f"classes of {name} cannot be counted inside of torch.func transforms; "
+            "pass torch.nn.functional.one_hot(labels, count) and no classes"
+        )
+    values, index = labels.squeeze(-1).unique(return_inverse=True)
+    return F.one_hot(index, len(values)).float()

@@ -1,12 +1,16 @@
 import copy
 import math
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from infoatlas_rl import InfoAtlasLoss
+from infoatlas_rl.estimator.slicing import random_orthonormal
 from tests.conftest import correlated
 
 
@@ -201,10 +205,142 @@ def test_bad_samples_are_named(loss):
         loss(x, y.clone().fill_(math.nan))
     with pytest.raises(ValueError, match="have to agree"):
         loss(x, y[:50])
-    with pytest.raises(TypeError, match=r"x has to be of a floating-point type.*x\.float\(\)"):
-        loss(x.long(), y)
+    with pytest.raises(TypeError, match="x is complex; give real and imaginary parts"):
+        loss(x + 1j, y)
     with pytest.raises(TypeError, match=r"y has to be a torch\.Tensor"):
         loss(x, y.numpy())
+
+
+def test_integers_booleans_and_single_columns_are_numbers(loss, model):
+    x, y = correlated(200, [0.8])
+    counts = (3 * y).round()
+    column = loss(x, counts)
+    for same in (counts[:, 0], counts.long(), counts[:, 0].to(torch.int16)):
+        assert loss(x[:, 0], same) == pytest.approx(float(column), abs=1e-5)
+        assert loss(x, same).dtype == torch.float32
+    assert loss(x, y[:, 0] > 0) == pytest.approx(float(loss(x, (y > 0).float())), abs=1e-5)
+    # Not sliced, and so the bound of the loss is that of the estimate but for the product samples.
+    plain = InfoAtlasLoss(slices=None).mi(x, counts[:, 0].long())
+    assert float(plain) == pytest.approx(model.estimate(x.numpy(), counts[:, 0].long().numpy()).bound, abs=0.05)
+
+
+def test_class_labels_are_one_hot_encoded():
+    x, _ = correlated(240, [0.5] * 3, batch=2)
+    labels = (3 * x[..., 0]).round().long()  # about nine classes
+    by_name = InfoAtlasLoss(slices=None, classes="y")
+    for a, b in ((x[0], labels[0]), (x, labels)):
+        encoded = torch.unique(b, return_inverse=True)[1]
+        assert by_name(a, b) == InfoAtlasLoss(slices=None)(a, torch.nn.functional.one_hot(encoded).float())
+    assert by_name(x[0], labels[0]) == by_name(x[0], labels[0].unsqueeze(-1))
+    renamed = (labels[0] * 7919) % 1000  # other names in another order: a label is no number
+    assert by_name(x[0], renamed) == pytest.approx(float(by_name(x[0], labels[0])), abs=0.05)
+    with pytest.raises(ValueError, match=r"y has 240 classes, at most 20 .* pass slices=25"):
+        by_name(x[0], torch.arange(240))
+    assert torch.isfinite(InfoAtlasLoss(slices=2, classes="y")(x[0], torch.arange(240) // 8))
+    with pytest.raises(TypeError, match="class labels have to be integers or booleans"):
+        by_name(x[0], x[0, :, 0])
+    with pytest.raises(ValueError, match="classes has to be x, y or both"):
+        InfoAtlasLoss(classes="z")
+
+
+@pytest.mark.parametrize("gradient", ["envelope", "full"])
+def test_large_inputs_are_the_same_in_parts(monkeypatch, gradient):
+    objective = InfoAtlasLoss(slices=3, k=2, resample=False, gradient=gradient)
+    weight = torch.rand(64)
+
+    def results():
+        x, y = (t.double().requires_grad_() for t in correlated(64, [0.8] * 4, batch=2))
+        values = objective.mi(x, y).sum() + (objective.pointwise(x, y) * weight).sum()
+        values.backward()
+        return values.detach(), x.grad, y.grad
+
+    whole = results()
+    monkeypatch.setattr("infoatlas_rl.loss.PART", 130)  # two slices at a time
+    for part, expected in zip(results(), whole, strict=True):
+        torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-4)  # the network works in single precision
+    x, y = correlated(64, [0.8] * 4)
+    x.requires_grad_()
+    objective(x, y).backward()  # the other side needs no gradient
+    assert bool(torch.isfinite(x.grad).all())
+
+
+def test_memory_is_that_of_one_part():
+    # 8 slices of 2000 samples take 380 MB at once, and 50 MB one after the other.
+    code = """
+import torch
+from infoatlas_rl import loss
+def peak():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+loss.PART = 2000
+x, y = torch.randn(2, 2000, 6)
+loss.InfoAtlasLoss(slices=1)(x.requires_grad_(), y).backward()
+one = peak()
+loss.InfoAtlasLoss(slices=8)(x, y).backward()
+print(peak() - one)
+"""
+    if not Path("/proc/self/status").is_file():
+        pytest.skip("the peak of memory is read from /proc")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 150_000  # kB
+
+
+def test_evaluation_does_not_depend_on_what_is_trained_in_between():
+    x, y = correlated(64, [0.6] * 30)
+    objective = InfoAtlasLoss(slices=2, k=2)
+    first = objective.eval()(x, y)
+    objective.train()(x, y)
+    objective(x[:, :20], y)
+    objective.eval()(x[:, :9], y)
+    assert objective(x, y) == first
+    assert InfoAtlasLoss(slices=2, k=2).train()(x, y) == first  # step 0
+
+
+def test_a_restored_loss_draws_the_slices_of_the_uninterrupted_run():
+    x, y = correlated(64, [0.6] * 30)
+    objective = InfoAtlasLoss(slices=2, k=2, seed=3).train()
+    objective(x, y)
+    state = objective.state()
+    assert state == {"seed": 3, "step": 1}
+    expected = [float(objective(x, y)) for _ in range(2)]
+    resumed = InfoAtlasLoss(slices=2, k=2).train()
+    resumed.restore(state)
+    assert [float(resumed(x, y)) for _ in range(2)] == expected
+    with pytest.raises(ValueError, match="seed and step"):
+        resumed.restore({"seed": 1})
+
+
+@pytest.mark.parametrize("resample", [True, False])
+def test_ranks_draw_the_same_slices_unless_asked_for_their_own(monkeypatch, resample):
+    x, y = correlated(64, [0.6] * 30)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+
+    def value(rank, **options):
+        monkeypatch.setattr("torch.distributed.get_rank", lambda: rank)
+        objective = InfoAtlasLoss(slices=2, k=2, resample=resample, **options)
+        return float(objective.train()(x, y)), float(objective.eval()(x, y))
+
+    same, own = [value(rank) for rank in (0, 1)], [value(rank, per_rank_slices=True) for rank in (0, 1)]
+    assert same[0] == same[1] == own[0]
+    assert own[0][0] != own[1][0]
+    assert own[0][1] == own[1][1]  # evaluation
+
+
+def test_the_first_slices_are_those_of_the_seed():
+    # Key states that were found depend on them.
+    generator = torch.Generator().manual_seed(5)
+    drawn = [random_orthonormal(2, d, 3, generator=generator) for d in (7, 6)]
+    objective = InfoAtlasLoss(slices=2, k=3).eval()
+    objective.reseed(5)
+    for frames, expected in zip(objective._frames(7, 6), drawn, strict=True):
+        assert torch.equal(frames, expected)
+
+
+def test_the_check_for_nan_can_be_left_out():
+    x, y = correlated(64, [0.6])
+    unchecked = InfoAtlasLoss(slices=None, check_finite=False)
+    assert unchecked(x, y) == InfoAtlasLoss(slices=None)(x, y)
+    with pytest.raises(torch.linalg.LinAlgError):
+        unchecked(x, y.clone().fill_(math.nan))
 
 
 def test_the_loss_can_be_copied_and_pickled(loss):

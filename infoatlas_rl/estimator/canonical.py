@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from infoatlas_rl.estimator.layers import SideNetwork, feature_count
+from infoatlas_rl.transforms import fixed
 
 
 class LinearCanonical(NamedTuple):
@@ -121,10 +122,11 @@ def nonlinear_canonical(f: Tensor, g: Tensor, ridge_x: Tensor, ridge_y: Tensor, 
     chol_x = torch.linalg.cholesky(_plus_diagonal(moments.x, ridge_x))
     chol_y = torch.linalg.cholesky(_plus_diagonal(moments.y, ridge_y))
     with torch.no_grad():
-        left, correlations, right = _leading_singular(_whiten_cross(moments.cross, chol_x, chol_y), variates)
-        map_x = torch.linalg.solve_triangular(chol_x.mT, left, upper=True)
-        map_y = torch.linalg.solve_triangular(chol_y.mT, right, upper=True)
-        held_out = _held_out(halves, 2 * ridge_x, 2 * ridge_y, variates)
+        fixed_x, fixed_y, cross, *fixed_halves = (t.detach() for t in (chol_x, chol_y, moments.cross, *halves))
+        left, correlations, right = _leading_singular(_whiten_cross(cross, fixed_x, fixed_y), variates)
+        map_x = torch.linalg.solve_triangular(fixed_x.mT, left, upper=True)
+        map_y = torch.linalg.solve_triangular(fixed_y.mT, right, upper=True)
+        held_out = _held_out(Moments(*fixed_halves), 2 * ridge_x, 2 * ridge_y, variates)
     return NonlinearCanonical(map_x, map_y, correlations, held_out, chol_x, chol_y, moments.cross)
 
 
@@ -187,9 +189,10 @@ class CanonicalEncoder(nn.Module):
         count = feature_count(n, self.most)
         f, g = self.features(linear.x(z_x), sizes, count), self.features(linear.y(z_y), sizes, count)
         with torch.set_grad_enabled(differentiable):
-            centre = f.mean(1, keepdim=True), g.mean(1, keepdim=True)
+            held = tuple(t if differentiable else t.detach() for t in (f, g))
+            centre = tuple(t.mean(1, keepdim=True) for t in held)
             scale = tuple(
-                (t.square().mean(1, keepdim=True) - c**2).clamp(min=1e-6).sqrt() for t, c in ((f, centre[0]), (g, centre[1]))
+                (t.square().mean(1, keepdim=True) - c**2).clamp(min=1e-6).sqrt() for t, c in zip(held, centre, strict=True)
             )
         f, g = (f - centre[0]) / scale[0], (g - centre[1]) / scale[1]
         with torch.set_grad_enabled(differentiable), torch.autocast(z_x.device.type, enabled=False):
@@ -199,7 +202,7 @@ class CanonicalEncoder(nn.Module):
             for d in (z_x.shape[-1], z_y.shape[-1]):
                 own = torch.cat([self.log_ridge[:d], self.log_ridge[self.max_dim : self.max_dim + count]])
                 ridges.append((own + level).clamp(-12, 4).exp())
-            nonlinear = nonlinear_canonical(f, g, *ridges, self.variates)
+            nonlinear = nonlinear_canonical(*(t if differentiable else t.detach() for t in (f, g)), *ridges, self.variates)
         summary = torch.cat([sizes, nonlinear.correlations, nonlinear.held_out], dim=-1)
         return Maps(linear, nonlinear, centre, scale, (dx, dy), sizes, summary), (f, g)
 
@@ -232,15 +235,18 @@ def _plus_diagonal(matrix: Tensor, diagonal: Tensor) -> Tensor:
 def _leading_singular(matrix: Tensor, count: int, *, extra: int = 4, iterations: int = 6) -> tuple[Tensor, Tensor, Tensor]:
     """Leading singular triplets ``(b, m, r), (b, r), (b, m, r)`` by subspace iteration from a fixed start."""
     columns = matrix.shape[-1]
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(columns, min(count + extra, columns), generator=generator, dtype=torch.float32).to(matrix)
-    basis = matrix @ start
+    basis = matrix @ _gaussian(columns, min(count + extra, columns)).to(matrix)
     for _ in range(iterations):
         basis = matrix @ (matrix.mT @ torch.linalg.qr(basis).Q)
     basis = torch.linalg.qr(basis).Q
     u, s, v_t = torch.linalg.svd(basis.mT @ matrix, full_matrices=False)
     left, right = _fix_signs(basis @ u[..., :count], v_t[..., :count, :].mT)
     return left, s[..., :count], right
+
+
+@fixed
+def _gaussian(rows: int, columns: int) -> Tensor:
+    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
 
 
 def _fix_signs(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

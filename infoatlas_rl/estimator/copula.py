@@ -6,12 +6,11 @@ before anything is learned (InfoAtlas, section 3.2).
 
 Gradients. By the same invariance the map may be held fixed: ``F_n`` is treated as a constant, smooth function and
 differentiated through its argument only. Forward uses exact mid-ranks; backward uses the slope of the map over a window
-of neighbouring order statistics.
+of neighbouring order statistics. Where that slope is too large for the number type, which it is for columns that vary
+by less than about 1e-33 in single precision, it is taken as zero.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,8 +29,14 @@ class NormalScores:
         self.n = samples.shape[-2]
 
     def fit_scores(self, samples: Tensor) -> Tensor:
-        """Normal scores of the samples that the map was fitted on, ``(b, n, d)``; differentiable."""
-        return _FixedMap.apply(samples, self)
+        """Normal scores of the samples that the map was fitted on, ``(b, n, d)``: exact ranks, and the smoothed slope of the
+        same map as the derivative, in reverse and in forward mode."""
+        sorted_scores = self._sorted_scores()
+        scores = self._unsort(sorted_scores)
+        if torch.is_grad_enabled():
+            slopes = self._unsort(self._slopes(sorted_scores))
+            return scores + slopes * (samples - samples.detach())
+        return scores
 
     def scores(self, points: Tensor) -> Tensor:
         """Normal scores of new points ``(b, q, d)``, interpolated between the fitted samples; not differentiable."""
@@ -40,8 +45,8 @@ class NormalScores:
         low, high = self._positions(points)
         below = sorted_x.gather(-1, (low - 1).clamp(min=0))
         above = sorted_x.gather(-1, low.clamp(max=self.n - 1))
-        gap = above - below
-        fraction = torch.where(gap > 0, (points - below) / gap.clamp(min=torch.finfo(gap.dtype).tiny), 0.5)
+        gap = above / 2 - below / 2  # halves, for the difference of two large numbers may be infinite
+        fraction = torch.where(gap > 0, (points / 2 - below / 2) / gap.clamp(min=torch.finfo(gap.dtype).tiny), 0.5)
         # A value that was seen sits at its mid-rank, a new one between its neighbours.
         offset = torch.where(low == high, fraction.clamp(0, 1) - 0.5, 0.0)
         return self._normal_quantile((low + high) / 2 + offset).transpose(-1, -2)
@@ -59,32 +64,17 @@ class NormalScores:
         return self._normal_quantile((low + high) / 2)
 
     def _slopes(self, scores: Tensor) -> Tensor:
-        """dz/dx at each sample ``(b, d, n)``, in sample order, over a window of about n^0.8 / 2 order statistics."""
+        """dz/dx at each order statistic, ``(b, d, n)``, over a window of about n^0.8 / 2 of them."""
         values = self.order.values
         half = max(1, round(0.5 * self.n**0.8 / 2))
         index = torch.arange(self.n, device=values.device)
         left, right = (index - half).clamp(min=0), (index + half).clamp(max=self.n - 1)
         run = values[..., right] - values[..., left]
         rise = scores[..., right] - scores[..., left]
-        floor = 1e-6 * (values[..., -1:] - values[..., :1])
-        slope = torch.where(run > floor, rise / run.clamp(min=torch.finfo(run.dtype).tiny), 0.0)
-        return self._unsort(slope)
+        least = 1e4 * torch.finfo(run.dtype).tiny  # of what is divided by: leaves room for what the slopes are multiplied with
+        floor = (1e-6 * (values[..., -1:] - values[..., :1])).clamp(min=least)
+        return torch.where(run > floor, rise / run.clamp(min=least), 0.0)
 
     def _unsort(self, sorted_values: Tensor) -> Tensor:
-        return torch.empty_like(sorted_values).scatter_(-1, self.order.indices, sorted_values)
-
-
-class _FixedMap(torch.autograd.Function):
-    """Exact ranks forward, the smoothed slope of the same map backward."""
-
-    @staticmethod
-    def forward(ctx: Any, samples: Tensor, fitted: NormalScores) -> Tensor:
-        sorted_scores = fitted._sorted_scores()
-        if samples.requires_grad:
-            ctx.save_for_backward(fitted._slopes(sorted_scores))
-        return fitted._unsort(sorted_scores).transpose(-1, -2)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (slopes,) = ctx.saved_tensors
-        return grad * slopes.transpose(-1, -2), None
+        """From order statistics ``(b, d, n)`` to samples ``(b, n, d)``."""
+        return sorted_values.scatter(-1, self.order.indices, sorted_values).transpose(-1, -2)

@@ -87,6 +87,7 @@ def solve_last_layer(
         return (mean_joint * w).sum(-1) - t_product.logsumexp(-1) - 0.5 * (ridge * (w - prior) ** 2).sum(-1)
 
     with torch.no_grad():
+        # All of this is held fixed; no_grad says so to reverse mode, detach to forward mode.
         floor = torch.diag_embed(ridge + 1e-4)
         uniform = torch.full_like(base_joint[:, :HESSIAN_ROWS], 1 / min(base_joint.shape[1], HESSIAN_ROWS))
         covariance_joint = _covariance(joint[:, :HESSIAN_ROWS], uniform)
@@ -102,10 +103,11 @@ def solve_last_layer(
             score = penalised_bound(w, t_product)
             best = torch.where((score > best_score).unsqueeze(-1), w, best)
             best_score = torch.maximum(score, best_score)
+    best, factor = best.detach(), factor.detach()
     last = best - step * torch.cholesky_solve(residual(best, tilted(best)).unsqueeze(-1), factor).squeeze(-1)
     with torch.no_grad():
         improved = penalised_bound(last, tilted(last)) >= best_score
-        value = torch.where(improved.unsqueeze(-1), last, best)
+        value = torch.where(improved.unsqueeze(-1), last, best).detach()
     return Solution(value + (last - last.detach()), factor)
 
 

@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from infoatlas_rl.checks import MIN_SAMPLES, check_samples, check_slices
+from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_classes, check_samples, check_slices
 from infoatlas_rl.estimator.bounds import BOUNDS
 from infoatlas_rl.estimator.critic import Critic
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
@@ -92,8 +92,10 @@ def estimate(
     cross_fit: bool = False,
     permutations: int = 0,
     seed: int = 0,
+    classes: Sides | None = None,
 ) -> Estimate:
     """What :meth:`InfoAtlas.estimate` does."""
+    check_classes(classes)
     if bound not in BOUNDS:
         raise ValueError(f"bound has to be one of {', '.join(BOUNDS)}, not {bound!r}")
     if slices is not None:
@@ -102,8 +104,8 @@ def estimate(
         raise ValueError(f"permutations has to be 0 or more, not {permutations}")
     device = next(model.parameters()).device
     _check_index(x, y)
-    x, y = (_to_tensor(name, samples, device) for name, samples in (("x", x), ("y", y)))
-    x, y, batched = check_samples(x, y, None if slices is not None else model.config.max_dim)
+    x, y = (_to_tensor(name, samples, classes in (name, "both")).to(device) for name, samples in (("x", x), ("y", y)))
+    x, y, batched = check_samples(x, y, None if slices is not None else model.config.max_dim, classes=classes)
     if cross_fit and x.shape[1] < 2 * MIN_SAMPLES:
         raise ValueError(f"x and y have n = {x.shape[1]} samples; cross_fit needs at least {2 * MIN_SAMPLES}")
     _warn_outside_range(x, y)
@@ -121,7 +123,7 @@ def estimate(
         sets = len(x)
         if frames is not None:
             x, y = project(x, frames[0]), project(y, frames[1])
-        values = torch.cat([of(a, b) for a, b in _chunks(x, y)])
+        values = torch.cat([of(a, b) for a, b in chunks(x, y)])
         return rearrange(values, "(b s) ... -> b s ...", b=sets).mean(1)
 
     def quantiles_and_bound(x: Tensor, y: Tensor) -> Tensor:
@@ -189,28 +191,32 @@ def cross_fitted(model: CriticWriter, x: Tensor, y: Tensor, bound: str) -> Tenso
     return (held_out(x, y, first, second) + held_out(x, y, second, first)) / 2
 
 
-def _chunks(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def chunks(x: Tensor, y: Tensor, samples: int = 50_000) -> Iterator[tuple[Tensor, Tensor]]:
     """Fewer data sets at a time where they are large: the product samples of a batch would fill the memory."""
-    most = max(1, 50_000 // x.shape[1])
+    most = max(1, samples // x.shape[1])
     return zip(x.split(most), y.split(most), strict=True)
 
 
-def _to_tensor(name: str, samples: Any, device: torch.device) -> Tensor:
-    if not isinstance(samples, Tensor):
-        if np.ma.is_masked(samples):
-            raise ValueError(f"{name} has masked values, so samples without them: drop those rows of x and of y")
-        try:
-            array = np.asarray(samples)
-            samples = torch.from_numpy(array if np.iscomplexobj(array) else np.array(array, dtype=np.float64))
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{name} cannot be read as an array of numbers: {error}") from error
-    if samples.is_complex():
-        raise TypeError(f"{name} is complex; give real and imaginary parts as columns")
-    if samples.dtype in (torch.float16, torch.bfloat16):
-        samples = samples.float()
-    elif not samples.is_floating_point():
-        samples = samples.double()
-    return (samples.unsqueeze(-1) if samples.ndim == 1 else samples).to(device)
+def _to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
+    """Any array as a tensor of at least single precision; class labels as integers."""
+    if isinstance(samples, Tensor):
+        return samples.float() if samples.dtype in (torch.float16, torch.bfloat16) else samples
+    if np.ma.is_masked(samples):
+        raise ValueError(f"{name} has masked values, so samples without them: drop those rows of x and of y")
+    try:
+        array = np.asarray(samples)
+        without_time = array.dtype.kind in "mM" and bool(np.isnat(array).any())
+        if labels and array.dtype.kind != "f":
+            array = np.unique(array, return_inverse=True)[1].reshape(array.shape)
+        elif not np.iscomplexobj(array):
+            array = np.array(array, dtype=np.float64)
+        tensor = torch.from_numpy(array)
+    except (TypeError, ValueError) as error:
+        hint = "" if labels else f" (class labels: classes={name!r})"
+        raise TypeError(f"{name} cannot be read as an array of numbers{hint}: {error}") from error
+    if without_time:
+        raise ValueError(f"{name} contains NaT, so samples without a time: drop those rows of x and of y")
+    return tensor
 
 
 def _check_index(x: Any, y: Any) -> None:

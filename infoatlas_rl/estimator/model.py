@@ -8,13 +8,13 @@ The stages, each a module of its own::
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from infoatlas_rl.checks import Sides
 from infoatlas_rl.estimator.bounds import log_mean_exp
 from infoatlas_rl.estimator.calibration import CalibratedHead, statistics
 from infoatlas_rl.estimator.canonical import CanonicalEncoder, Maps
@@ -23,6 +23,7 @@ from infoatlas_rl.estimator.critic import Coordinates, Critic, Side, gaussian_ba
 from infoatlas_rl.estimator.estimate import Estimate, estimate
 from infoatlas_rl.estimator.hypernetwork import CriticParameters, Hypernetwork
 from infoatlas_rl.estimator.layers import PairNetwork, SideNetwork, feature_count
+from infoatlas_rl.transforms import fixed, outside_transforms
 from infoatlas_rl.weights import read_model, released_file, write_model
 
 FORMAT = "infoatlas-2"
@@ -130,12 +131,13 @@ class InfoAtlas(nn.Module):
         cross_fit: bool = False,
         permutations: int = 0,
         seed: int = 0,
+        classes: Sides | None = None,
     ) -> Estimate:
         """Mutual information in nats of paired samples, without gradients.
 
         Args:
             x: ``(n, dx)``, a batch of data sets ``(b, n, dx)``, or ``(n,)`` for a single variable; NumPy array, tensor or
-                data frame.
+                data frame. Integers, booleans and times (datetime64, timedelta64) are numbers: what counts is their order.
             y: likewise, with dy.
             slices: average this many random ``k``-dimensional projections; needed above 20 dimensions.
             bound: ``"dv"``, ``"nwj"``, ``"smile"`` or ``"infonce"``. The critic is normalised, so that nwj differs from dv
@@ -144,14 +146,16 @@ class InfoAtlas(nn.Module):
                 lower bound in expectation if rows are independent (not so in a time series), and a looser one.
             permutations: of a test of independence; 0 for none, 99 for p-values down to 0.01.
             seed: of slices and permutations.
+            classes: ``"x"``, ``"y"`` or ``"both"``: these sides are class labels without an order, integers, booleans or words,
+                ``(n,)`` or ``(b, n)``; they are one-hot encoded, so that above 20 classes slices are needed.
 
         Raises:
-            TypeError, ValueError: what was given and what is accepted; NaN, infinity, fewer than 16 samples, more than 20
-                dimensions without slices. Constant columns and ties are fine.
+            TypeError, ValueError: what was given and what is accepted; NaN, NaT, infinity, fewer than 16 samples, more than 20
+                dimensions or classes without slices. Constant columns and ties are fine.
         """
-        options = {"slices": slices, "k": k, "bound": bound, "cross_fit": cross_fit, "permutations": permutations, "seed": seed}
+        options = {"slices": slices, "k": k, "bound": bound, "cross_fit": cross_fit, "permutations": permutations}
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
-            return estimate(self, x, y, **options)
+            return estimate(self, x, y, seed=seed, classes=classes, **options)
 
     def forward(self, x: Tensor, y: Tensor, *, full_gradient: bool = False, shifts: int | None = None) -> Critic:
         """Write the critics of a batch of data sets.
@@ -169,18 +173,24 @@ class InfoAtlas(nn.Module):
         scores = NormalScores(x), NormalScores(y)
         z_x, z_y = self.padded(scores[0].fit_scores(x).float(), scores[1].fit_scores(y).float(), seed=0)
         through_parameters = torch.is_grad_enabled() and (full_gradient or self.training)
+
+        def held(*tensors: Tensor) -> tuple[Tensor, ...]:
+            # Detached as well: forward mode (torch.func.jvp) goes through where gradients are switched off.
+            return tensors if through_parameters else tuple(t.detach() for t in tensors)
+
         maps, features = self.encoder.fit(z_x, z_y, differentiable=through_parameters)
         coordinates = self.coordinates(maps, z_x, z_y, features)
         count = 1 + 4 * self.config.variates + feature_count(x.shape[1], self.config.pair_features)
         with torch.set_grad_enabled(through_parameters):
-            tokens = self.tokens(coordinates)
+            tokens = held(*self.tokens(coordinates))
             parameters = self.hypernetwork(*tokens, maps, x.shape[1], count)
         side_x, side_y = self.sides(coordinates, maps, parameters)
         i, j = self.product_index(x.shape[1], x.device, shifts)
         joint, base_joint = self.pair_features(side_x, side_y, parameters)
         product, base_product = self.pair_features(side_x.at(i), side_y.at(j), parameters)
         with torch.set_grad_enabled(through_parameters):
-            solution = solve_last_layer(joint, product, base_joint, base_product, parameters, self.config.newton_steps)
+            values = held(joint, product, base_joint, base_product)
+            solution = solve_last_layer(*values, parameters, self.config.newton_steps)
         t_product = base_product + torch.einsum("bnm,bm->bn", product, solution.weights)
         normaliser = log_mean_exp(t_product).detach().unsqueeze(-1)
         return Critic(
@@ -216,12 +226,13 @@ class InfoAtlas(nn.Module):
         """Both sides with noise up to D columns, where the configuration says so; zeros need not be there."""
         if self.config.padding == "zero":
             return z_x, z_y
-        generator = torch.Generator().manual_seed(seed)
-        sides = []
-        for z in (z_x, z_y):
-            noise = torch.randn(*z.shape[:2], self.config.max_dim - z.shape[2], generator=generator, dtype=torch.float32)
-            sides.append(torch.cat([z, noise.to(z)], dim=-1))
-        return sides[0], sides[1]
+        with outside_transforms():
+            generator = torch.Generator().manual_seed(seed)
+            noise = [
+                torch.randn(*z.shape[:2], self.config.max_dim - z.shape[2], generator=generator, dtype=torch.float32)
+                for z in (z_x, z_y)
+            ]
+        return torch.cat([z_x, noise[0].to(z_x)], dim=-1), torch.cat([z_y, noise[1].to(z_y)], dim=-1)
 
     def coordinates(
         self, maps: Maps, z_x: Tensor, z_y: Tensor, features: tuple[Tensor, Tensor]
@@ -278,10 +289,9 @@ class InfoAtlas(nn.Module):
         The permutation makes it unlikely that samples that are neighbours in time are paired.
         """
         shifts = min(shifts or self.shifts(n), n - 1)
-        order = _fixed_permutation(n)
-        offsets = torch.randperm(n - 1, generator=torch.Generator().manual_seed(0))[:shifts] + 1
-        place = torch.empty_like(order).scatter_(0, order, torch.arange(n))
-        j = torch.cat([order[(place + offset) % n] for offset in offsets])
+        order, offsets = _fixed_permutation(n), _fixed_permutation(n - 1)[:shifts] + 1
+        place = order.argsort()
+        j = torch.cat([order[(place + offset) % n] for offset in offsets.unbind()])
         return torch.arange(n).repeat(shifts).to(device), j.to(device)
 
 
@@ -324,7 +334,6 @@ def estimate_mi(x: Any, y: Any, *, units: str = "nats", weights: str = "base", *
     return result.in_bits() if units == "bits" else result
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # it outlives the call, and may be wanted for gradients then
+@fixed
 def _fixed_permutation(n: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(0))

@@ -49,6 +49,8 @@ def project(samples: Tensor, frames: Tensor) -> Tensor:
         frames: ``(s, d, k)``.
 
     Returns:
-        slices: ``(b * s, n, k)``, the slices of one data set next to each other.
+        slices: ``(b * s, n, k)``, the slices of one data set next to each other. A data set beyond 2^64 is scaled down, so
+        that sums stay finite.
     """
+    samples = samples / (2.0**-64 * samples.detach().abs().amax((-2, -1), keepdim=True)).clamp(min=1)
     return rearrange(torch.einsum("bnd,sdk->bsnk", samples, frames), "b s n k -> (b s) n k")

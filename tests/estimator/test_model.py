@@ -181,7 +181,7 @@ def test_units_are_stated():
         (torch.full((50, 2), math.nan), torch.randn(50, 2), "x contains NaN or infinity"),
         (torch.randn(50, 2), torch.full((50, 1), math.inf), "y contains NaN or infinity"),
         (torch.randn(50, 0), torch.randn(50, 2), "x has shape .* is empty"),
-        (torch.randn(2, 2, 50, 2), torch.randn(50, 2), r"accepted are \(n, d\)"),
+        (torch.randn(2, 2, 50, 2), torch.randn(50, 2), r"accepted are \(n,\), \(n, d\)"),
     ],
 )
 def test_bad_samples_are_named(model, x, y, message):
@@ -189,8 +189,48 @@ def test_bad_samples_are_named(model, x, y, message):
         model.estimate(x, y)
 
 
+def test_class_labels_may_be_words_and_agree_with_the_loss(model):
+    x, _ = correlated(300, [0.5])
+    labels = (x[:, 0] > -0.5).long() + (x[:, 0] > 0.5)
+    words = np.array([("low", "middle", "high")[i] for i in labels])
+    by_number, by_word = (model.estimate(x, y, classes="y") for y in (labels, words))
+    assert by_word.mi == pytest.approx(by_number.mi, abs=0.05)  # the columns come in another order
+    assert model.estimate(x, labels.numpy(), classes="y").mi == by_number.mi
+    encoded = torch.nn.functional.one_hot(labels)
+    assert model.estimate(x, encoded).mi == pytest.approx(by_number.mi, abs=0.05)
+    # Without classes integers are the numbers they are.
+    assert model.estimate(x, labels).mi == model.estimate(x, labels.double()).mi
+    with pytest.raises(ValueError, match="y has 300 classes, at most 20"):
+        model.estimate(x, np.arange(300), classes="y")
+    with pytest.raises(TypeError, match="class labels have to be integers or booleans"):
+        model.estimate(x, x.numpy(), classes="y")
+
+
+def test_times_are_numbers_and_missing_ones_are_refused(model):
+    x, y = correlated(300, [0.9])
+    days = np.round(1000 * y[:, 0].double().numpy())
+    times = np.datetime64("2024-01-01") + days.astype("timedelta64[D]")
+    for samples in (times, times.astype("datetime64[ns]"), days.astype("timedelta64[h]")):
+        assert model.estimate(x, samples).mi == pytest.approx(model.estimate(x, days).mi, abs=1e-3)
+    times[3] = np.datetime64("NaT")
+    for missing in (times, times - times[0]):
+        with pytest.raises(ValueError, match="y contains NaT, so samples without a time: drop those rows"):
+            model.estimate(x, missing)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_unit_of_measurement_does_not_matter(model, scale, dtype):
+    x, y = (t.to(dtype) for t in correlated(100, [0.9, 0.4]))
+    for options in ({}, {"slices": 3, "k": 2}, {"cross_fit": True}):
+        expected = model.estimate(x, y, **options)
+        scaled = model.estimate(x * scale, y * scale, **options)
+        assert scaled.mi == pytest.approx(expected.mi, abs=1e-3)
+        assert scaled.bound == pytest.approx(expected.bound, abs=1e-3)
+
+
 def test_words_are_not_samples(model):
-    with pytest.raises(TypeError, match="y cannot be read as an array of numbers"):
+    with pytest.raises(TypeError, match=r"y cannot be read as an array of numbers \(class labels: classes='y'\)"):
         model.estimate(np.zeros((50, 1)), ["a"] * 50)
 
 
