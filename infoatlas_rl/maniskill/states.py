@@ -161,7 +161,7 @@ _LINKS = ("link3", "link4", "link5", "link7", "hand", "left_finger", "right_fing
 def _robot_state(articulations: Mapping[str, Any]) -> Array:
     for name in articulations:
         if name.startswith("panda"):
-            return np.asarray(articulations[name], dtype=np.float64).reshape(-1, 31)
+            return _rows(name, articulations[name], 31)
     raise ValueError(f"no Panda among the robots {list(articulations)}; the 100-D state is defined for the Panda")
 
 
@@ -169,7 +169,14 @@ def _actor(env_states: Mapping[str, Any], name: str) -> Array:
     actors = env_states["actors"]
     if name not in actors:
         raise ValueError(f"no actor {name!r} in the recorded states; there are {list(actors)}")
-    return np.asarray(actors[name], dtype=np.float64).reshape(-1, 13)
+    return _rows(name, actors[name], 13)
+
+
+def _rows(name: str, values: Any, size: int) -> Array:
+    rows = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+    if rows.shape[1] != size:
+        raise ValueError(f"{name} has {rows.shape[1]} numbers a step; {size} are needed: pose, velocity, and joints of a robot")
+    return rows
 
 
 def pose_matrix(pose: Array) -> Array:
