@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -19,6 +19,10 @@ import torch
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+class FullDiskError(OSError):
+    """A file could not be written because the disk is full; the message says which disk."""
 
 
 @contextmanager
@@ -36,7 +40,7 @@ def replace_file(path: Path | str) -> Iterator[Path]:
         stem = _temporary_stem(path)
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder; name a file")
-        remove_leftovers(path.parent, f".{stem}.")
+        remove_leftovers(path.parent, re.compile(re.escape(f".{stem}.") + r"(\d+)\.tmp"))
         temporary = path.with_name(f".{stem}.{os.getpid()}.tmp")
         temporary.unlink(missing_ok=True)
         temporary.touch()
@@ -46,7 +50,7 @@ def replace_file(path: Path | str) -> Iterator[Path]:
             yield temporary
         except Exception as error:
             if (full := full_disk(error, path.parent)) is not None:
-                raise OSError(f"{path} could not be written: {full}") from error
+                raise FullDiskError(f"{path} could not be written: {full}") from error
             raise
         with _said_clearly(path):
             temporary.chmod(mode)  # some writers (safetensors) make a file that only its owner can read
@@ -55,16 +59,15 @@ def replace_file(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path, prefix: str) -> None:
-    """Delete the temporary files ``<prefix><process>.tmp`` in a folder whose process no longer lives."""
-    for name in glob.glob(f"{glob.escape(prefix)}*.tmp", root_dir=folder, include_hidden=True):
-        process = name[len(prefix) : -len(".tmp")]
-        if not process.isdigit():
+def remove_leftovers(folder: Path, name: re.Pattern[str]) -> None:
+    """Delete the temporary files in a folder, of a ``name`` whose first group is a process, if that no longer lives."""
+    for leftover in folder.iterdir():
+        if (match := name.fullmatch(leftover.name)) is None:
             continue
         try:
-            os.kill(int(process), 0)
+            os.kill(int(match[1]), 0)
         except (ProcessLookupError, OverflowError):
-            (folder / name).unlink(missing_ok=True)
+            leftover.unlink(missing_ok=True)
         except PermissionError:  # it lives, and is another user's
             continue
 
@@ -75,6 +78,8 @@ def full_disk(error: BaseException | None, folder: Path | str) -> str | None:
     Writers in C report a full disk in words of their own (HDF5, safetensors), or none at all (torch, or a process that
     dies, ``error=None``); those are believed to have met a full disk where there is less than a megabyte left.
     """
+    if isinstance(error, FullDiskError):
+        return None  # said already
     free = shutil.disk_usage(folder).free / 1e6
     said = getattr(error, "errno", None) in _FULL or any(
         words in str(error) for words in ("No space left", "errno = 28", "quota exceeded", "File too large", "file write failed")

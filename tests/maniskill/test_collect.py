@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 
+import h5py
 import numpy as np
 import pytest
 
 pytest.importorskip("mani_skill")
 
-from infoatlas_rl.maniskill.collect import collect_demonstrations, convert_demonstrations, demo_path
+from infoatlas_rl.files import FullDiskError, lock_folder
+from infoatlas_rl.maniskill import collect
+from infoatlas_rl.maniskill.collect import Job, collect_demonstrations, convert_demonstrations, demo_path
 from infoatlas_rl.maniskill.demos import load_demonstrations
 from infoatlas_rl.maniskill.envs import make_env, read_state
 from infoatlas_rl.maniskill.tasks import get_task
@@ -94,3 +99,75 @@ def test_a_damaged_collection_is_mended_from_its_chunks(demo_root, tmp_path):
     report = collect_demonstrations(task, tmp_path / "demos", 2, processes=1)
     assert not report.reused
     np.testing.assert_array_equal(load_demonstrations(path, task).demonstrations[1].states, good.demonstrations[1].states)
+
+
+def test_two_collections_in_one_folder_do_not_mix(tmp_path):
+    task = get_task("PickCube")
+    message = r"another run is at work in .*PickCube-v1/motionplanning \(process \d+: .*wait until it has ended"
+    with lock_folder(demo_path(tmp_path, task).parent):
+        for first_seed in (0, 700):
+            with pytest.raises(ValueError, match=message):
+                collect_demonstrations(task, tmp_path, 1, first_seed=first_seed)
+    assert not list(tmp_path.rglob("parts"))
+
+
+@pytest.mark.parametrize(
+    "other", [{"first_seed": 5}, {"horizon": 100}, {"control_mode": "pd_ee_delta_pose"}, {"seeds": [0, 2]}, {"env_id": "A-v1"}]
+)
+def test_chunks_made_for_anything_else_are_not_taken(tmp_path, other):
+    task, part = get_task("PickCube"), tmp_path / "seeds_000000_000001.h5"
+    made_for = collect._made_for(task, "pd_joint_pos", 0, [0, 1])
+    with h5py.File(part, "w") as file:
+        file.create_group("traj_0")
+    job = Job(part, made_for, ())
+
+    def note(collection):
+        notes = {"episodes": [{"episode_id": 0}], "collection": {"attempts": 2, "failures": []} | collection}
+        part.with_suffix(".json").write_text(json.dumps(notes))
+
+    note({"made_for": made_for})
+    assert job.finished() is not None
+    note({"made_for": made_for | other})
+    assert job.finished() is None
+    note({})  # as older versions wrote it
+    assert job.finished() is not None
+    part.write_bytes(part.read_bytes()[:500])
+    assert job.finished() is None
+
+
+def died(folder, call):
+    (folder / "seeds_0_9.tmp.999999999.h5").write_bytes(b"left by a killed run")
+    (folder / "seeds_0_9.tmp.999999999.json.txt").write_bytes(b"of somebody else")
+    with pytest.raises(Exception, match="simulator process died") as error:
+        collect._run_chunks(iter([Job(folder / "seeds_0_9.h5", {}, call)]), 1, 1, None)
+    assert os.listdir(folder) == ["seeds_0_9.tmp.999999999.json.txt"]
+    return error.value
+
+
+def test_a_process_that_is_killed_is_not_blamed_on_numpy(tmp_path):
+    error = died(tmp_path, (signal.raise_signal, signal.SIGKILL))
+    assert type(error) is RuntimeError
+    assert "died without a traceback by SIGKILL (killed from outside, most often because memory ran out" in str(error)
+    assert "finished chunks are kept" in str(error)
+    assert "numpy" not in str(error)
+
+
+def test_a_crash_on_a_full_disk_is_told_with_the_disk(tiny_disk):
+    (tiny_disk / "much").write_bytes(bytes(100_000))
+    with pytest.raises(FullDiskError, match=rf"no space left on the disk of {tiny_disk} \(0.. MB free\).*by SIGSEGV"):
+        collect._run_chunks(iter([Job(tiny_disk / "seeds_0_9.h5", {}, (signal.raise_signal, signal.SIGSEGV))]), 1, 1, None)
+
+
+@simulator
+def test_a_disk_that_fills_up_ends_a_collection_in_one_line(tiny_disk):
+    with pytest.raises(
+        FullDiskError, match=r"no space left on the disk of .* \(0.. MB free\).*finished chunks are kept"
+    ) as error:
+        collect_demonstrations(get_task("PickCube"), tiny_disk, 6, processes=1)
+    assert "\n" not in str(error.value)
+    assert {path.name for path in tiny_disk.rglob("*") if path.is_file()} == {".lock"}
+
+
+def test_seeds_below_zero_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"demos\.first_seed has to be at least 0, not -1"):
+        collect_demonstrations(get_task("PickCube"), tmp_path, 1, first_seed=-1)
