@@ -156,6 +156,21 @@ def lock_folder(folder: Path | str) -> Iterator[None]:
         yield
 
 
+def lock_holder(folder: Path | str) -> str | None:
+    """What the run that is at work in a folder wrote of itself, ``process <number>: <command>``; None without such a run."""
+    import fcntl
+
+    try:
+        with open(Path(folder) / ".lock") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip()
+    except OSError:  # no such file, or no locks there
+        pass
+    return None
+
+
 def read_checkpoint(path: Path | str, identity: str, **options: Any) -> dict[str, Any]:
     """What ``torch.save`` wrote, a dictionary with the entry ``identity`` that says of which run it is.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -136,3 +138,18 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting needs root")
     yield disk
     subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder of root, entered as nobody, to whom its mode applies; where the tests do not run as root, as oneself."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        if os.geteuid() == 0:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(os.getuid())
+            folder.chmod(0o755)

@@ -6,7 +6,6 @@ import errno
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +15,6 @@ from safetensors.torch import save_file
 
 from infoatlas_rl import files
 from infoatlas_rl.files import full_disk, lock_folder, replace_file
-
-
-@pytest.fixture
-def unprivileged():
-    """A folder of root, entered as nobody, to whom its mode applies; where the tests do not run as root, as oneself."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o555)
-        if os.geteuid() == 0:
-            os.seteuid(65534)
-        try:
-            yield folder
-        finally:
-            os.seteuid(os.getuid())
-            folder.chmod(0o755)
 
 
 def dead_process() -> int:
