@@ -93,7 +93,7 @@ def load_demonstrations(path: Path | str, task: Task, *, count: int | None = Non
             with np.errstate(all="ignore"):  # what is not finite is refused below
                 states = encode_states(env_states, geometry, task)
             if not (np.isfinite(states).all() and np.isfinite(actions).all()):
-                raise ValueError(f"traj_{episode['episode_id']} contains NaN or infinity, or a rotation without a direction")
+                raise ValueError(f"traj_{episode['episode_id']} contains NaN or infinity")
             demonstrations.append(
                 Demonstration(
                     episode_id=episode["episode_id"],

@@ -165,7 +165,7 @@ class TestBadFiles:
             ("env_states/actors/cube", np.zeros((4, 13)), r"cube has shape \(4, 13\) .* \(5, 7 or more\) numbers are needed"),
             ("env_states/actors/cube", np.zeros((5, 3)), r"cube has shape \(5, 3\)"),
             ("env_states/actors/cube", np.zeros((5, 12)), "cube has 12 numbers a step; 13 are needed"),
-            ("env_states/actors/cube", np.zeros((5, 13)), "a rotation without a direction"),
+            ("env_states/actors/cube", np.zeros((5, 13)), "a quaternion of zeros is no rotation"),
             ("env_states/actors/cube", np.zeros((5, 13), complex), "type complex128"),
             ("env_states/actors/cube", h5py.SoftLink("/traj_0/env_states/actors/goal_site"), "cube is a link to another"),
             ("env_states", h5py.ExternalLink("other.h5", "/traj_0/env_states"), "env_states is a link to another place"),
