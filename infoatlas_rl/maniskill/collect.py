@@ -111,7 +111,8 @@ def convert_demonstrations(
     if source_meta is None:
         raise ValueError(f"{source} is missing or damaged; python tasks/collect_demos.py env={task.name} makes it")
     episodes = source_meta["episodes"]
-    first_seed = source_meta.get("collection", {}).get("first_seed", 0)
+    collection = source_meta.get("collection")
+    first_seed = collection.get("first_seed", 0) if isinstance(collection, dict) else 0
 
     def jobs() -> Iterator[Job]:
         for start in range(0, len(episodes), CHUNK):
@@ -177,9 +178,6 @@ def _made_for(task: Task, control_mode: str, first_seed: int, seeds: list[int]) 
         "first_seed": first_seed,
         "seeds": seeds,
     }
-
-
-# --- scheduling -------------------------------------------------------------------------------------------------------
 
 
 def _run_chunks(jobs: Iterator[Job], count: int, processes: int, progress: Progress | None) -> list[Path]:
@@ -248,9 +246,6 @@ def _quiet_worker() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-
-
-# --- merging ----------------------------------------------------------------------------------------------------------
 
 
 def _merge(path: Path, chunks: list[Path], count: int, first_seed: int) -> CollectionReport:

@@ -127,9 +127,6 @@ def geometry_to_json(geometry: Geometry) -> dict[str, Any]:
     return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(geometry).items()}
 
 
-# --- the .json ----------------------------------------------------------------------------------------------------------
-
-
 def _read_meta(path: Path, remedy: str) -> dict[str, Any]:
     json_path = path.with_suffix(".json")
     for required in (path, json_path):
@@ -190,8 +187,6 @@ def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:40]}..."
 
-
-# --- the .h5 ------------------------------------------------------------------------------------------------------------
 
 EnvStates = dict[str, dict[str, NDArray[np.float32]]]
 

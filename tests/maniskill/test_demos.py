@@ -70,8 +70,11 @@ class TestBadFiles:
         assert "python tasks/collect_demos.py env=" in str(error.value)
         assert path.stem in str(error.value)
 
-    def test_the_file_itself_is_good(self, path):
-        assert load_demonstrations(path, get_task("PickCube")).demonstrations[0].states.shape == (5, 100)
+    @pytest.mark.parametrize("name", ["demo", "a=b", "été à la plage"])
+    def test_the_file_itself_is_good_under_any_name(self, path, name):
+        for suffix in (".h5", ".json"):
+            path.with_suffix(suffix).rename(path.with_name(f"{name}{suffix}"))
+        assert load_demonstrations(path.with_name(f"{name}.h5"), get_task("PickCube")).demonstrations[0].states.shape == (5, 100)
 
     def test_missing(self, path):
         path.unlink()
