@@ -9,6 +9,7 @@ from PIL import Image
 pytest.importorskip("mani_skill")
 
 from infoatlas_rl.maniskill import pictures
+from infoatlas_rl.maniskill.cameras import DrawnFrames
 from infoatlas_rl.maniskill.collect import demo_path
 from infoatlas_rl.maniskill.demos import load_demonstrations
 from infoatlas_rl.maniskill.tasks import get_task
@@ -20,7 +21,7 @@ simulator = pytest.mark.simulator
 def test_frames_without_a_renderer_show_robot_and_objects(demo_root, tmp_path):
     task = get_task("PickCube")
     demo = load_demonstrations(demo_path(demo_root, task), task).demonstrations[0]
-    camera = pictures.DrawnFrames(task)
+    camera = DrawnFrames(task)
     first, last = camera.frame(demo, 0), camera.frame(demo, len(demo) - 1)
     assert first.shape == last.shape == (320, 320, 3)
     assert (first != last).any(axis=-1).mean() > 0.005
