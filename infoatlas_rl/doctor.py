@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from infoatlas_rl.files import lock_holder
 
 GOOD, NOTE, FAULT = "ok", "note", "FAULT"
 
@@ -129,15 +134,68 @@ def check_simulator() -> Finding:
 
 
 def check_disk() -> Finding:
-    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    folder = _existing(_root())
+    free = shutil.disk_usage(folder).free / 2**30
     if free < 2:
         return Finding(
             "disk",
             FAULT,
-            f"{free:.1f} GiB free here; demonstrations and runs need about 2",
+            f"{free:.1f} GiB free in {folder.resolve()}; demonstrations and runs need about 2",
             "free some space, or set paths.root=",
         )
-    return Finding("disk", GOOD, f"{free:.0f} GiB free here")
+    return Finding("disk", GOOD, f"{free:.0f} GiB free in {folder.resolve()}")
+
+
+def check_folders() -> Finding:
+    for name in ("demos", "runs"):
+        folder = _existing(_root() / name)
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            return Finding(
+                "folders", FAULT, f"cannot write to {folder} ({error.strerror})", "allow it, or set paths.root= to another folder"
+            )
+    return Finding("folders", GOOD, f"demos and runs can be written in {_root().resolve()}")
+
+
+def check_memory() -> Finding:
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():  # what is free and what the system would give back
+        free = int(re.search(r"MemAvailable:\s+(\d+)", meminfo.read_text())[1]) / 2**20
+    if free < 1:
+        return Finding("memory", FAULT, f"{free:.1f} GiB free; one simulator process takes half of one", "end other programs")
+    shared = Path("/dev/shm")
+    if shared.is_dir() and shutil.disk_usage(shared).free < 2**26:
+        return Finding("memory", NOTE, f"{free:.1f} GiB free, but {shared} is full", "empty it; in docker: --shm-size=1g")
+    if free < 3:
+        return Finding("memory", NOTE, f"{free:.1f} GiB free; one simulator process takes half of one", "use fewer processes")
+    return Finding("memory", GOOD, f"{free:.0f} GiB free")
+
+
+def check_threads() -> Finding:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    if threads > cores:
+        return Finding(
+            "threads", NOTE, f"{threads} threads on {cores} cores wait for each other", f"export OMP_NUM_THREADS={cores}"
+        )
+    return Finding("threads", GOOD, f"{threads} on {cores} cores")
+
+
+def check_locks() -> Finding:
+    """Runs at work. A ``.lock`` that nobody holds is no fault; one held for a process that is not there is worth a look."""
+    files = [file for name in ("demos", "runs") for file in (_root() / name).glob("**/.lock")]
+    holders = {file.parent: holder for file in files if (holder := lock_holder(file.parent)) is not None}
+    for folder, holder in holders.items():
+        process = re.match(r"process (\d+):", holder)
+        if process is None or not _lives(int(process[1])):
+            text = f"{folder} is locked by {holder or 'somebody'}, which is no process of this machine"
+            return Finding("runs", NOTE, text, "look for it on the machines that share this folder, or choose another folder")
+    at_work = "; ".join(f"{folder} ({holder})" for folder, holder in holders.items())
+    return Finding("runs", GOOD, f"at work in {at_work}" if holders else "none at work")
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
@@ -150,6 +208,10 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     check_rendering,
     check_simulator,
     check_disk,
+    check_folders,
+    check_memory,
+    check_threads,
+    check_locks,
 )
 
 
@@ -173,6 +235,26 @@ def main() -> int:
     faults = sum(finding.state == FAULT for finding in findings)
     print("no faults" if not faults else f"{faults} fault{'s' if faults > 1 else ''}")
     return 1 if faults else 0
+
+
+def _root() -> Path:
+    """Where the commands keep demonstrations and runs, unless ``paths.root=`` says otherwise."""
+    return Path(os.environ.get("INFOATLAS_ROOT", "."))
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _version(package: str) -> str:

@@ -23,6 +23,7 @@ from torch import nn
 from infoatlas_rl import __version__
 from infoatlas_rl.baselines.paper import PaperConfig
 from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig, write_weights
+from infoatlas_rl.files import lock_folder
 from infoatlas_rl.pretraining.atlas import AtlasConfig
 from infoatlas_rl.pretraining.head import CalibrateConfig, collect, fit_head
 from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer
@@ -39,13 +40,22 @@ defaults("calibrate", CalibrateConfig)
 
 
 def pretrain(cfg: DictConfig) -> Path:
-    """Both stages; returns the weights file, which the first process writes."""
+    """Both stages; returns the weights file, which the first process writes.
+
+    Raises:
+        ValueError: another run is at work in ``out``, or its checkpoint is damaged or of another configuration.
+    """
     torch.set_num_threads(cfg.threads)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("gloo")
     out = Path(cfg.out)
     device = cfg.device or ("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Pretrainer(*map(OmegaConf.to_object, (cfg.model, cfg.atlas, cfg.pretrain)), device)
+    with lock_folder(out) if trainer.rank == 0 else nullcontext():
+        return _run(trainer, cfg, out)
+
+
+def _run(trainer: Pretrainer, cfg: DictConfig, out: Path) -> Path:
     first = trainer.rank == 0
     if cfg.resume and (out / "checkpoint.pt").is_file():
         trainer.load(out / "checkpoint.pt")

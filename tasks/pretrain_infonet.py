@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl import __version__
 from infoatlas_rl.baselines.infonet import InfoNet, InfoNetConfig, write_infonet
-from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
+from infoatlas_rl.files import lock_folder, read_checkpoint, replace_file, require_same_run
 from infoatlas_rl.pretraining.infonet import InfoNetTraining, train_step
 from infoatlas_rl.records import describe_machine
 from infoatlas_rl.tasks.options import defaults, hydra_main
@@ -27,12 +27,25 @@ defaults("infonet/training", InfoNetTraining)
 
 
 def pretrain(cfg: DictConfig) -> Path:
+    """Train, or go on; returns the weights file.
+
+    Raises:
+        ValueError: another run is at work in ``run``, or its checkpoint is damaged or of another configuration.
+        IsADirectoryError: ``out`` is a folder, which is found before the training.
+    """
+    folder = Path(cfg.run)
+    if Path(cfg.out).is_dir():
+        raise IsADirectoryError(f"out={cfg.out} is a folder; name a file")
+    with lock_folder(folder):
+        return _run(cfg, folder)
+
+
+def _run(cfg: DictConfig, folder: Path) -> Path:
     torch.set_num_threads(cfg.threads)
     config: InfoNetTraining = OmegaConf.to_object(cfg.training)
     torch.manual_seed(config.seed)
     model = InfoNet(OmegaConf.to_object(cfg.model))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate)
-    folder = Path(cfg.run)
     checkpoint, start, seconds = folder / "checkpoint.pt", 0, 0.0
     if cfg.resume and checkpoint.is_file():
         content = read_checkpoint(checkpoint, "training")

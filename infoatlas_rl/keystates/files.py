@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,9 @@ Array = NDArray[np.float64]
 
 FORMAT = "infoatlas-keystates-2"
 
+_ACCEPTED = "accepted are one array of numbers (steps, d) per trajectory, or a single array (trajectories, steps, d)"
+_DISCOVER = "make it again with: python tasks/discover_keystates.py"
+
 
 def load_trajectories(path: Path | str) -> tuple[list[str], list[Array]]:
     """Read an ``.npz`` of trajectories: one array ``(t, d)`` each, under any names, or a single array ``(n, t, d)``.
@@ -25,47 +30,72 @@ def load_trajectories(path: Path | str) -> tuple[list[str], list[Array]]:
         Names and trajectories, in the order of the file.
 
     Raises:
-        ValueError: no such file, not an NPZ file, or arrays of another shape; the message says which.
+        ValueError: no such file, a damaged one, not an NPZ file, or arrays of another shape; the message says which.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file.files}
-    except (OSError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: not an .npz file of plain arrays ({error})") from error
-    if len(arrays) == 1 and next(iter(arrays.values())).ndim == 3:
-        name, stacked = next(iter(arrays.items()))
-        return [f"{name}[{index}]" for index in range(len(stacked))], [row.astype(np.float64) for row in stacked]
+    arrays = _read_arrays(path, f"write it with numpy.savez; {_ACCEPTED}")
     for name, array in arrays.items():
-        if array.ndim != 2 or not np.issubdtype(array.dtype, np.number):
-            raise ValueError(
-                f"{path}: {name} has shape {array.shape} and type {array.dtype}; accepted are one array (steps, d) per "
-                "trajectory, or a single array (trajectories, steps, d)"
-            )
-    return list(arrays), [array.astype(np.float64) for array in arrays.values()]
+        if array.ndim not in ((2, 3) if len(arrays) == 1 else (2,)) or array.dtype.kind not in "iuf":
+            raise ValueError(f"{path}: {name} has shape {array.shape} and type {array.dtype}; {_ACCEPTED}")
+    names, several = list(arrays), list(arrays.values())
+    if several[0].ndim == 3:
+        names, several = [f"{names[0]}[{index}]" for index in range(len(several[0]))], list(several[0])
+    return names, [array.astype(np.float64) for array in several]
 
 
 def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Steps ``(n, k)`` and states ``(n, k, 100)`` of the key states of demonstrations, from ``keystates.npz``.
 
     Raises:
-        ValueError: no such file, or not all demonstrations are in it.
+        ValueError: no such file, a damaged one, or not all demonstrations are in it.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"no key states at {path}")
-    with np.load(path) as file:
-        row_of = {int(seed): row for row, seed in enumerate(file["seed"])}
-        missing = [seed for seed in seeds if seed not in row_of]
-        if missing:
+        raise ValueError(f"no key states at {path}; {_DISCOVER}")
+    arrays = _read_arrays(path, _DISCOVER)
+    for name, kinds, dimensions in (("seed", "iu", 1), ("step", "iu", 2), ("states", "f", 3)):
+        if name not in arrays:
+            raise ValueError(f"{path}: no array {name!r} among {', '.join(arrays)}, so not key states; {_DISCOVER}")
+        array = arrays[name]
+        if (
+            array.dtype.kind not in kinds
+            or array.ndim != dimensions
+            or array.shape[:2] != arrays["step"].shape[: min(2, dimensions)]
+        ):
             raise ValueError(
-                f"{path} holds key states of {len(row_of)} demonstrations; {len(missing)} of the {len(seeds)} that are needed "
-                f"are not among them (seed {missing[0]}, for one)"
+                f"{path}: {name} has shape {array.shape} and type {array.dtype}; for n demonstrations of k key states there are "
+                f"whole numbers seed (n) and step (n, k), and states (n, k, d); {_DISCOVER}"
             )
-        rows = [row_of[seed] for seed in seeds]
-        return file["step"][rows], file["states"][rows]
+    row_of = {int(seed): row for row, seed in enumerate(arrays["seed"])}
+    missing = [seed for seed in seeds if seed not in row_of]
+    if missing:
+        raise ValueError(
+            f"{path} holds key states of {len(row_of)} demonstrations; {len(missing)} of the {len(seeds)} that are needed "
+            f"are not among them (seed {missing[0]}, for one)"
+        )
+    rows = [row_of[seed] for seed in seeds]
+    return arrays["step"][rows], arrays["states"][rows]
+
+
+def _read_arrays(path: Path, remedy: str) -> dict[str, NDArray]:
+    """All arrays of an NPZ file, which is read with its checksums: ``numpy.load`` gives wrong numbers for some flipped bits."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if foreign := [name for name in names if not name.endswith(".npy")]:
+                raise ValueError(f"it holds {foreign[0]!r}, which is no array")
+            arrays = {
+                name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
+                for name in names
+            }
+        if not arrays:
+            raise ValueError("it holds no array")
+    except Exception as error:  # zip files, compressed data and array headers can each be damaged in ways of their own
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: damaged, or not an .npz file of plain arrays ({said}); {remedy}") from error
+    return arrays
 
 
 def write_key_states(

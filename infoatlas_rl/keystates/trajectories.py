@@ -7,6 +7,7 @@ is padded; every tick knows its step of the original trajectory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -76,13 +77,21 @@ class TrajectorySet:
 
 
 def column_scales(trajectories: Sequence[Array]) -> tuple[Array, Array]:
-    """Mean and scale of every column over all states: the standard deviation, with a floor, and infinity for a column that
-    never changes; it carries nothing, and becomes zero rather than noise."""
+    """Mean ``(d,)`` and scale ``(d,)`` of every column over all states, in the unit of the states.
+
+    The scale is the standard deviation, with a floor, and infinity for a column that never changes beyond rounding; it carries
+    nothing, and becomes zero rather than noise. In another unit of length everything comes out the same.
+    """
     everything = np.concatenate([np.asarray(trajectory, dtype=np.float64) for trajectory in trajectories])
-    spread = everything.std(0)
-    changing = spread > 1e-9 * np.maximum(1, np.abs(everything).max(0))
+    size = np.abs(everything).max(0)
+    largest = float(size.max(initial=0.0))
+    # Squares of very small or large numbers under- or overflow; a power of two as the unit changes no digit.
+    exponent = math.frexp(largest)[1]
+    scaled = np.ldexp(everything, -exponent)
+    mean, spread = np.ldexp(scaled.mean(0), exponent), np.ldexp(scaled.std(0), exponent)
+    changing = spread > 1e-9 * np.maximum(min(1.0, largest), size)
     floor = LEAST_SPREAD * np.median(spread[changing]) if changing.any() else 0.0
-    return everything.mean(0), np.where(changing, np.maximum(spread, floor), np.inf)
+    return mean, np.where(changing, np.maximum(spread, floor), np.inf)
 
 
 def interpolate(trajectory: NDArray, position: Array) -> NDArray:

@@ -10,23 +10,22 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass
-from multiprocessing import get_context
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 
-from infoatlas_rl.files import replace_file
-from infoatlas_rl.maniskill.demos import geometry_to_json
-from infoatlas_rl.maniskill.envs import make_env, read_geometry
+from infoatlas_rl.files import FullDiskError, full_disk, lock_folder, remove_leftovers, replace_file
+from infoatlas_rl.maniskill.recording import SOURCE_MODE, MadeFor, convert_chunk, record_chunk, write_notes
 from infoatlas_rl.maniskill.tasks import Task
+from infoatlas_rl.processes import cause_of_death, worker_pool
 
-SOURCE_MODE = "pd_joint_pos"
 CHUNK = 10
 HOPELESS = 50
 """After this many attempts without a success the collection gives up."""
@@ -45,14 +44,26 @@ def demo_path(root: Path | str, task: Task, control_mode: str = SOURCE_MODE) -> 
 
 @dataclass(frozen=True)
 class CollectionReport:
+    """What a collection, or a conversion, came to."""
+
     path: Path
     successes: int
     attempts: int
     reused: bool
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Why attempts failed, and how often; empty where the file was there already."""
 
     @property
     def failures(self) -> int:
         return self.attempts - self.successes
+
+    def text(self, what: str) -> str:
+        """Lines for people; ``what`` was done."""
+        if self.reused:
+            return f"{what}: {self.successes} demonstrations are there already\n  {self.path}"
+        first = f"{what}: {self.successes} demonstrations, {self.failures} of {self.attempts} attempts failed"
+        reasons = sorted(self.reasons.items(), key=lambda item: -item[1])
+        return "\n".join([first, *(f"  {times} x {reason}" for reason, times in reasons), f"  {self.path}"])
 
 
 def collect_demonstrations(
@@ -63,24 +74,25 @@ def collect_demonstrations(
     Returns at once where the file already holds at least ``count`` episodes.
 
     Raises:
-        ValueError: ``count`` below 1, or the place is taken by a complete file that this function did not make, or made
-            from other scenes; that is never overwritten. A damaged one is made again from its chunks.
-        RuntimeError: scene after scene fails; the reasons are listed.
+        ValueError: ``count`` below 1, another run is collecting there, or the place is taken by a complete file that this
+            function did not make, or made from other scenes; that is never overwritten. A damaged one is made again from its
+            chunks.
+        RuntimeError: scene after scene fails, and the reasons are listed; or a process died.
+        FullDiskError: in one line.
     """
     if count < 1:
         raise ValueError(f"demos.count has to be at least 1, not {count}")
+    if first_seed < 0:
+        raise ValueError(f"demos.first_seed has to be at least 0, not {first_seed}")
     path = demo_path(root, task)
-    if (there := _reusable(path, count, first_seed)) is not None:
-        return there
 
-    def jobs() -> Iterator[tuple[Path, tuple[Any, ...]]]:
+    def jobs() -> Iterator[Job]:
         for start in itertools.count(first_seed, CHUNK):
             seeds = list(range(start, start + CHUNK))
-            part = _part_path(path, SOURCE_MODE, seeds)
-            yield part, (_record_chunk, task, seeds, part)
+            part, made_for = _part_path(path, SOURCE_MODE, seeds), _made_for(task, SOURCE_MODE, first_seed, seeds)
+            yield Job(part, made_for, (record_chunk, task, seeds, part, made_for))
 
-    chunks = _run_chunks(jobs(), count, processes, progress)
-    return _merge(path, chunks, count, first_seed)
+    return _made(path, jobs(), count, first_seed, processes, progress)
 
 
 def convert_demonstrations(
@@ -89,6 +101,9 @@ def convert_demonstrations(
     """Replay the collected demonstrations with the actions of another control mode, until ``count`` follow.
 
     Demonstrations that the other controller cannot follow are dropped, so there may be fewer than ``count``: collect more.
+
+    Raises:
+        As :func:`collect_demonstrations`, and a ValueError where there are no demonstrations to convert.
     """
     source = demo_path(root, task)
     path = demo_path(root, task, control_mode)
@@ -96,18 +111,44 @@ def convert_demonstrations(
     if source_meta is None:
         raise ValueError(f"{source} is missing or damaged; python tasks/collect_demos.py env={task.name} makes it")
     episodes = source_meta["episodes"]
-    first_seed = source_meta.get("collection", {}).get("first_seed", 0)
-    if (there := _reusable(path, count, first_seed)) is not None:
-        return there
+    collection = source_meta.get("collection")
+    first_seed = collection.get("first_seed", 0) if isinstance(collection, dict) else 0
 
-    def jobs() -> Iterator[tuple[Path, tuple[Any, ...]]]:
+    def jobs() -> Iterator[Job]:
         for start in range(0, len(episodes), CHUNK):
             chunk = episodes[start : start + CHUNK]
-            part = _part_path(path, control_mode, [episode["episode_seed"] for episode in chunk])
-            yield part, (_convert_chunk, task, chunk, source, control_mode, part)
+            seeds = [episode["episode_seed"] for episode in chunk]
+            part, made_for = _part_path(path, control_mode, seeds), _made_for(task, control_mode, first_seed, seeds)
+            yield Job(part, made_for, (convert_chunk, task, chunk, source, control_mode, part, made_for))
 
-    chunks = _run_chunks(jobs(), count, processes, progress)
-    return _merge(path, chunks, count, first_seed)
+    return _made(path, jobs(), count, first_seed, processes, progress)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A chunk: where it goes, what it is made for, and the call that makes it."""
+
+    part: Path
+    made_for: MadeFor
+    call: tuple[Any, ...]
+
+    def finished(self) -> dict[str, Any] | None:
+        """The notes of the chunk where it is there, whole, and made for the same (older versions did not note for what)."""
+        meta = _finished(self.part)
+        return meta if meta is not None and meta["collection"].get("made_for", self.made_for) == self.made_for else None
+
+
+def _made(
+    path: Path, jobs: Iterator[Job], count: int, first_seed: int, processes: int, progress: Progress | None
+) -> CollectionReport:
+    """What is at ``path``, if it serves, or what the jobs make of it, while no other run works there."""
+    if (there := _reusable(path, count, first_seed)) is not None:
+        return there
+    with lock_folder(path.parent):
+        # A run that has just ended may have made it.
+        if (there := _reusable(path, count, first_seed)) is not None:
+            return there
+        return _merge(path, _run_chunks(jobs, count, processes, progress), count, first_seed)
 
 
 def _reusable(path: Path, count: int, first_seed: int) -> CollectionReport | None:
@@ -115,27 +156,31 @@ def _reusable(path: Path, count: int, first_seed: int) -> CollectionReport | Non
     meta = _finished(path)
     if meta is None:
         return None
-    collection = meta.get("collection", {})
-    if collection.get("first_seed") != first_seed:
+    collection = meta.get("collection")
+    if not isinstance(collection, dict) or collection.get("first_seed") != first_seed:
         raise ValueError(
             f"{path} is there already and was not collected from first_seed={first_seed}; read it with demos.path={path}, "
             "or collect to another folder with paths.demos="
         )
-    if len(meta["episodes"]) < count:
-        return None
-    return CollectionReport(path, collection["successes"], collection["attempts"], reused=True)
+    successes = len(meta["episodes"])
+    return None if successes < count else CollectionReport(path, successes, collection.get("attempts", successes), reused=True)
 
 
 def _part_path(path: Path, control_mode: str, seeds: list[int]) -> Path:
     return path.parent / "parts" / control_mode / f"seeds_{seeds[0]:06d}_{seeds[-1]:06d}.h5"
 
 
-# --- scheduling -------------------------------------------------------------------------------------------------------
+def _made_for(task: Task, control_mode: str, first_seed: int, seeds: list[int]) -> MadeFor:
+    return {
+        "env_id": task.env_id,
+        "horizon": task.horizon,
+        "control_mode": control_mode,
+        "first_seed": first_seed,
+        "seeds": seeds,
+    }
 
 
-def _run_chunks(
-    jobs: Iterator[tuple[Path, tuple[Any, ...]]], count: int, processes: int, progress: Progress | None
-) -> list[Path]:
+def _run_chunks(jobs: Iterator[Job], count: int, processes: int, progress: Progress | None) -> list[Path]:
     """Work the chunks through in order until ``count`` successes or the end; the finished prefix is returned."""
     if processes < 1:
         raise ValueError(f"demos.processes has to be at least 1, not {processes}")
@@ -144,15 +189,10 @@ def _run_chunks(
     running: dict[Future[None], Path] = {}
 
     def prefix_successes() -> int:
-        total = 0
-        for part in parts:
-            if part not in done:
-                break
-            total += len(done[part]["episodes"])
-        return total
+        return sum(len(done[part]["episodes"]) for part in itertools.takewhile(done.__contains__, parts))
 
     exhausted = False
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_quiet_worker)
+    pool = worker_pool(processes, _quiet_worker)
     try:
         while True:
             while len(running) < processes and not exhausted and prefix_successes() < count:
@@ -160,14 +200,12 @@ def _run_chunks(
                 if job is None:
                     exhausted = True
                     break
-                part, (function, *args) = job
-                parts.append(part)
-                part.parent.mkdir(parents=True, exist_ok=True)
-                finished_part = _finished(part)
-                if finished_part is not None:
-                    done[part] = finished_part
+                parts.append(job.part)
+                job.part.parent.mkdir(parents=True, exist_ok=True)
+                if (finished := job.finished()) is not None:
+                    done[job.part] = finished
                 else:
-                    running[pool.submit(function, *args)] = part
+                    running[pool.submit(*job.call)] = job.part
             attempts = sum(meta["collection"]["attempts"] for meta in done.values())
             successes = sum(len(meta["episodes"]) for meta in done.values())
             if attempts >= HOPELESS and successes == 0:
@@ -177,16 +215,16 @@ def _run_chunks(
                 progress(min(successes, count), count, f"{attempts - successes} of {attempts} attempts failed")
             if prefix_successes() >= count or not running:
                 break
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
                 part = running.pop(future)
                 future.result()
                 done[part] = json.loads(part.with_suffix(".json").read_text())
     except BrokenProcessPool as error:
-        raise RuntimeError(
-            "a simulator process died without a traceback; the usual cause is numpy 2 with mplib 0.1.1. "
-            "Run `python -m infoatlas_rl.doctor`; finished chunks are kept."
-        ) from error
+        full = full_disk(None, parts[-1].parent)  # while the temporary files are there
+        died = f"a simulator process died without a traceback by {cause_of_death(pool)}"
+        if full is not None:  # HDF5 crashes where it cannot close a file
+            raise FullDiskError(f"{full}; finished chunks are kept; {died}") from error
+        raise RuntimeError(f"{died}; `python -m infoatlas_rl.doctor` checks the set-up, and finished chunks are kept") from error
     finally:
         workers = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
@@ -195,19 +233,9 @@ def _run_chunks(
         for worker in workers:
             worker.join()
         for folder in {part.parent for part in parts}:
-            _remove_leftovers(folder)
+            # Of these processes, or of a killed run.
+            remove_leftovers(folder, re.compile(r".+\.tmp\.(\d+)\.(?:h5|json)"))
     return [part for part in parts if part in done]
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of processes that no longer live, ours or those of a killed run."""
-    for leftover in folder.glob("*.tmp.*"):
-        try:
-            os.kill(int(leftover.name.split(".tmp.")[1].split(".")[0]), 0)
-        except (ProcessLookupError, ValueError):
-            leftover.unlink(missing_ok=True)
-        except PermissionError:
-            continue
 
 
 def _quiet_worker() -> None:
@@ -218,127 +246,6 @@ def _quiet_worker() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-
-
-# --- work of one process ----------------------------------------------------------------------------------------------
-
-
-def _record_chunk(task: Task, seeds: list[int], part: Path) -> None:
-    from mani_skill.examples.motionplanning.panda.run import MP_SOLUTIONS
-
-    if task.env_id not in MP_SOLUTIONS:
-        raise ValueError(
-            f"ManiSkill has no motion-planning solution for {task.env_id}; it has: {', '.join(sorted(MP_SOLUTIONS))}"
-        )
-    solve = MP_SOLUTIONS[task.env_id]
-    env = make_env(task, control_mode=SOURCE_MODE)
-    with (
-        _recorder(env, part, "official motion planning solution of ManiSkill", len(seeds)) as recorder,
-        _stage_ends() as stage_ends,
-    ):
-        for seed in seeds:
-            reason = None
-            stage_ends.clear()
-            try:
-                result = solve(recorder, seed=seed, debug=False, vis=False)
-                if isinstance(result, int):
-                    reason = "no motion plan"
-                elif not bool(result[-1]["success"]):
-                    reason = "plan executed, task not solved"
-                elif int(result[-1]["elapsed_steps"]) > task.horizon:
-                    reason = f"longer than {task.horizon} steps"
-            except Exception as error:  # the planner raises bare exceptions of many kinds
-                reason = f"{type(error).__name__}: {error}"
-            recorder.keep(seed, reason, read_geometry(env, task), list(stage_ends))
-
-
-@contextmanager
-def _stage_ends() -> Iterator[list[int]]:
-    """A list that fills with the steps at which the planner ends a path or a movement of the gripper."""
-    from mani_skill.examples.motionplanning.two_finger_gripper.motionplanner import TwoFingerGripperMotionPlanningSolver as Solver
-
-    ends: list[int] = []
-    originals = {name: getattr(Solver, name) for name in ("follow_path", "close_gripper", "open_gripper")}
-
-    def noting(original: Callable[..., Any]) -> Callable[..., Any]:
-        def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-            result = original(self, *args, **kwargs)
-            ends.append(int(self.elapsed_steps))
-            return result
-
-        return run
-
-    for name, original in originals.items():
-        setattr(Solver, name, noting(original))
-    try:
-        yield ends
-    finally:
-        for name, original in originals.items():
-            setattr(Solver, name, original)
-
-
-def _convert_chunk(task: Task, episodes: list[dict[str, Any]], source: Path, control_mode: str, part: Path) -> None:
-    from mani_skill.trajectory.utils.actions.conversion import from_pd_joint_pos
-
-    original = make_env(task, control_mode=SOURCE_MODE)
-    env = make_env(task, control_mode=control_mode)
-    with _recorder(env, part, f"converted from {source.name}", len(episodes)) as recorder, h5py.File(source, "r") as file:
-        for episode in episodes:
-            seed = int(episode["episode_seed"])
-            recorder.reset(seed=seed)
-            original.reset(seed=seed)
-            try:
-                actions = file[f"traj_{episode['episode_id']}"]["actions"][:]
-                info = from_pd_joint_pos(control_mode, actions, original, recorder)
-                reason = None if bool(info["success"]) else "converted actions do not solve the task"
-            except Exception as error:  # what a controller cannot follow must not end the chunk
-                reason = f"{type(error).__name__}: {error}"
-            recorder.keep(seed, reason, read_geometry(env, task))
-    original.close()
-
-
-@contextmanager
-def _recorder(env: Any, part: Path, source: str, attempts: int) -> Iterator[Any]:
-    """ManiSkill's recorder writing to a temporary name that is moved to ``part`` when the block ends well."""
-    from mani_skill.utils.wrappers.record import RecordEpisode
-
-    class Recorder(RecordEpisode):
-        def keep(self, seed: int, reason: str | None, geometry: Any, stage_ends: list[int] | None = None) -> None:
-            self.flush_trajectory(save=reason is None)
-            if reason is None:
-                episode = self._json_data["episodes"][-1]
-                episode |= {} if geometry is None else {"geometry": geometry_to_json(geometry)}
-                episode |= {"stage_ends": stage_ends} if stage_ends else {}
-            else:
-                failures.append({"seed": seed, "reason": reason})
-
-    failures: list[dict[str, Any]] = []
-    temporary = part.with_name(f"{part.stem}.tmp.{os.getpid()}")
-    recorder = Recorder(
-        env,
-        output_dir=str(part.parent),
-        trajectory_name=temporary.name,
-        save_video=False,
-        source_type="motionplanning",
-        source_desc=source,
-        record_reward=False,
-        save_on_reset=False,
-    )
-    h5_name, json_name = Path(recorder._h5_file.filename), Path(recorder._json_path)
-    try:
-        yield recorder
-        meta = recorder._json_data | {"collection": {"attempts": attempts, "failures": failures}}
-        recorder._h5_file.close()
-        recorder._h5_file = None
-        os.replace(h5_name, part)
-        _write_json(part.with_suffix(".json"), meta)
-    finally:
-        for leftover in (h5_name, json_name):
-            leftover.unlink(missing_ok=True)
-        env.close()
-
-
-# --- merging ----------------------------------------------------------------------------------------------------------
 
 
 def _merge(path: Path, chunks: list[Path], count: int, first_seed: int) -> CollectionReport:
@@ -366,8 +273,9 @@ def _merge(path: Path, chunks: list[Path], count: int, first_seed: int) -> Colle
         path.with_suffix(".json").unlink(missing_ok=True)
     attempts = len(episodes) + len(failures)
     collection = {"first_seed": first_seed, "successes": len(episodes), "attempts": attempts, "failures": failures}
-    _write_json(path.with_suffix(".json"), merged | {"collection": collection, "episodes": episodes})
-    return CollectionReport(path, len(episodes), attempts, reused=False)
+    write_notes(path.with_suffix(".json"), merged | {"collection": collection, "episodes": episodes})
+    reasons = Counter(failure["reason"] for failure in failures)
+    return CollectionReport(path, len(episodes), attempts, reused=False, reasons=reasons)
 
 
 def _finished(path: Path) -> dict[str, Any] | None:
@@ -376,16 +284,6 @@ def _finished(path: Path) -> dict[str, Any] | None:
         meta = json.loads(path.with_suffix(".json").read_text())
         with h5py.File(path, "r") as file:
             complete = all(f"traj_{episode['episode_id']}" in file for episode in meta["episodes"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return None
     return meta if complete else None
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with replace_file(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, default=_plain))
-
-
-def _plain(value: Any) -> Any:
-    """JSON for NumPy and torch scalars and arrays."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -71,6 +71,7 @@ def _rotation_x(angle: float) -> Array:
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
 
 
+# SciPy's Rotation takes four times as long for the one pose of a step, and there are nine turns in each.
 def _about_z(angle: Array) -> Array:
     out = np.tile(np.eye(4), (len(angle), 1, 1))
     c, s = np.cos(angle), np.sin(angle)

@@ -6,7 +6,9 @@ matters (the centre of a cube, the head of a peg); the *target* is the pose wher
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,3 +94,17 @@ def get_task(name: str, env_id: str | None = None, horizon: int = 250) -> Task:
     if env_id is not None:
         return Task(name, env_id, horizon)
     raise ValueError(f"unknown env {name!r}; choose one of {', '.join(TASKS)}")
+
+
+def configured_task(options: Mapping[str, Any] | None) -> Task:
+    """The task of a configuration's ``env.task``, the arguments of :func:`get_task`.
+
+    Raises:
+        ValueError: it names none, as ``env=any`` does, or an unknown one.
+    """
+    if options is None:
+        raise ValueError(
+            f"env=any stands for demonstrations that are there, and names no task of which new ones can be made; "
+            f"say env={'|'.join(TASKS)}, or any other file of configs/env with an env_id"
+        )
+    return get_task(**options)

@@ -1,0 +1,150 @@
+"""Key-state discovery on trajectories whose stages are known, without any simulator."""
+
+import numpy as np
+import pytest
+import torch
+
+from infoatlas_rl import InfoAtlasLoss
+from infoatlas_rl.keystates import Alignment, KeyStateConfig, KeyStateFinder, TrajectorySet
+from infoatlas_rl.keystates.metrics import agreement
+from tests.conftest import staged
+
+
+def finder(trajectories, estimator="infoatlas", **options) -> KeyStateFinder:
+    config = KeyStateConfig(**{"concepts": 3, "epochs": 4, "samples": 150, "candidates": 8, **options})
+    estimator = InfoAtlasLoss(slices=2, k=4, sides="y") if estimator == "infoatlas" else estimator
+    return KeyStateFinder(TrajectorySet(trajectories), estimator, config)
+
+
+def test_the_clock_shows_the_same_at_the_same_stage():
+    trajectories, corners = staged()
+    run = finder(trajectories, estimator=None)
+    shown = np.stack([run.clock(column) for column in corners.T], axis=1)
+    own = corners / (np.array([len(t) for t in trajectories])[:, None] - 1)
+    # Corners lie at times of their own, and at one time of the clock, up to about a step, which is 0.025.
+    assert own.std(0).min() > 0.045
+    assert shown.std(0).max() < 0.03
+
+
+def test_alignment_is_monotone_and_reaches_the_ends(trajectories):
+    alignment = Alignment(TrajectorySet(trajectories).states)
+    clock = alignment.clock.numpy()
+    assert (np.diff(clock, axis=1) >= 0).all()
+    assert (clock[:, 0] == 0).all()
+    assert (clock[:, -1] == clock.shape[1] - 1).all()
+
+
+def test_key_states_are_the_ends_of_the_stages():
+    trajectories, corners = staged()
+    run = finder(trajectories)
+    figures = list(run.fit())
+    assert [row["epoch"] for row in figures] == [1, 2, 3, 4]
+    found = run.key_states()
+    assert found.steps.shape == (60, 3)
+    assert found.information.shape == (2,)
+    # A tick is a step; motions are smeared over two of them and alignment is off by one now and then.
+    assert (np.abs(found.steps[:, :2] - corners) <= 3).mean() > 0.9
+    # Where the final place is reached, which the noise at the end makes a step or two early.
+    left = np.array([len(t) - 1 for t in trajectories]) - found.steps[:, 2]
+    assert left.min() >= 0
+    assert left.max() <= 4
+    assert (np.diff(found.steps) > 0).all()
+
+
+def test_they_are_found_in_other_trajectories_too():
+    run = finder(staged()[0])
+    list(run.fit())
+    others, corners = staged(30, seed=5)
+    located = run.locate(others)
+    assert (np.abs(located.steps[:, :2] - corners) <= 3).mean() > 0.9
+    same = run.locate(staged()[0])
+    assert agreement(same.steps, run.key_states().steps, window=1)[0] > 0.95
+
+
+def test_without_information_key_states_are_even_on_the_clock(trajectories):
+    run = finder(trajectories, estimator=None, spread_weight=0.0, concepts=4)
+    list(run.fit())
+    np.testing.assert_allclose(run.phase[run.cuts], [0, 0.25, 0.5, 0.75, 1], atol=0.05)
+
+
+def test_a_badly_placed_key_state_goes_where_it_tells_more():
+    trajectories, _corners = staged()
+    run = finder(trajectories, epochs=2)
+    list(run.fit())
+    good = list(run.cuts)
+    run.cuts = [0, 4, good[1], good[3]]  # the second corner is missed
+    run._curves.clear()
+    for number in (1, 2):
+        run._improve(number)
+    run._exchange()
+    assert np.abs(np.array(run.cuts) - good).max() <= 3
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(trajectories, tmp_path):
+    whole = finder(trajectories)
+    list(whole.fit())
+    checkpoint = tmp_path / "checkpoint.pt"
+    interrupted = finder(trajectories).fit(checkpoint)
+    for _ in range(3):
+        next(interrupted)
+    resumed = finder(trajectories)
+    resumed.load(checkpoint)
+    assert [row["epoch"] for row in resumed.fit()] == [4]
+    np.testing.assert_array_equal(resumed.key_states().steps, whole.key_states().steps)
+    np.testing.assert_array_equal(resumed.key_states().information, whole.key_states().information)
+
+
+def test_a_checkpoint_of_other_trajectories_or_settings_is_refused(trajectories, tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    run = finder(trajectories)
+    run.save(checkpoint)
+    with pytest.raises(ValueError, match="concepts: 3 there, 2 here"):
+        finder(trajectories, concepts=2).load(checkpoint)
+    with pytest.raises(ValueError, match=r"states_sha256: .* there, .* here.*resume=false"):
+        finder([t + np.linspace(0, 1, len(t))[:, None] for t in trajectories]).load(checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(ValueError, match="is damaged"):
+        run.load(checkpoint)
+
+
+def test_profile_has_one_value_per_tick_and_trajectory(trajectories):
+    run = finder(trajectories)
+    mi_loss = InfoAtlasLoss(slices=3, k=2)
+    steps, scores = run.profile(mi_loss, every=5, most=40)
+    assert steps.shape == scores.shape == (40, len(range(2, run.ticks, 5)))
+    # States close in time say much about each other.
+    assert scores.mean() > 0.3
+    again, _ = run.profile(mi_loss, ticks=[7], most=40)
+    np.testing.assert_array_equal(again[:, 0], steps[:, 1])
+    assert mi_loss.training  # the caller's loss is as it was
+
+
+def test_key_states_before_fit_are_refused(trajectories):
+    with pytest.raises(RuntimeError, match="run fit"):
+        finder(trajectories).key_states()
+
+
+def test_settings_that_make_no_sense_are_refused(trajectories):
+    with pytest.raises(ValueError, match="concepts has to be at least 1"):
+        KeyStateConfig(concepts=0)
+    with pytest.raises(ValueError, match="do not fit"):
+        KeyStateConfig(concepts=21, gap=0.05)
+    with pytest.raises(ValueError, match="samples has to be at least 50"):
+        KeyStateConfig(samples=10)
+    with pytest.raises(ValueError, match="ask for fewer concepts"):
+        list(finder(trajectories, concepts=5, gap=0.199).fit())
+
+
+def test_one_concept_is_the_final_state(trajectories):
+    run = finder(trajectories, concepts=1)
+    list(run.fit())
+    assert run.key_states().steps.shape == (60, 1)
+
+
+def test_discovery_does_not_touch_the_global_random_state(trajectories):
+    run = finder(trajectories, epochs=1)
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    list(run.fit())
+    assert torch.equal(torch.rand(1), expected)
