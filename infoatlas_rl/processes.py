@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -31,6 +32,17 @@ def end_with_parent() -> None:
 
     def watch() -> None:
         parent.join()  # however the parent ended: the system then closes a pipe, even if it was before this line
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+def end_with_process(pid: int) -> None:
+    """The same for a program that another program, process ``pid``, has started: it is asked every second who its parent is."""
+
+    def watch() -> None:
+        while os.getppid() == pid:
+            time.sleep(1.0)
         os._exit(1)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

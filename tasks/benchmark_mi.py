@@ -19,7 +19,7 @@ import torch
 from omegaconf import DictConfig
 
 from infoatlas_rl.records import provenance, write_json
-from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.tasks.suites import ablation, atlas, consistency, gradient, independence, known, order
 from infoatlas_rl.tasks.suites import time as timing
 from infoatlas_rl.weights import weights_hash

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.tasks.suites import scale
 
 

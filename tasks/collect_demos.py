@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from infoatlas_rl.maniskill import sources
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.tasks import Task, configured_task
-from infoatlas_rl.tasks.options import hydra_main
-from infoatlas_rl.tasks.progress import progress_bar
+from infoatlas_rl.tasks.shell.options import hydra_main
+from infoatlas_rl.tasks.shell.progress import progress_bar
 
 
 def demonstrations(cfg: DictConfig, task: Task) -> DemonstrationSet:

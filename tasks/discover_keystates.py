@@ -25,12 +25,12 @@ from infoatlas_rl.keystates.trajectories import MIN_TRAJECTORIES
 from infoatlas_rl.maniskill.demos import load_demonstrations, recorded_env
 from infoatlas_rl.maniskill.findings import Findings
 from infoatlas_rl.maniskill.overview import draw_overview
-from infoatlas_rl.maniskill.tasks import get_task
+from infoatlas_rl.maniskill.tasks import configured_task, get_task
 from infoatlas_rl.maniskill.trajectories import Source
 from infoatlas_rl.records import provenance
 from infoatlas_rl.tasks.collect_demos import demonstrations
-from infoatlas_rl.tasks.options import defaults, hydra_main
-from infoatlas_rl.tasks.progress import RunLog, progress_bar
+from infoatlas_rl.tasks.shell.options import defaults, hydra_main
+from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
 from infoatlas_rl.weights import weights_hash
 
 defaults("discovery", KeyStateConfig)
@@ -69,7 +69,7 @@ def _source(cfg: DictConfig) -> Source:
     if cfg.env.task is None:
         env_id = recorded_env(path)
         return Source.of_demonstrations(load_demonstrations(path, get_task(env_id, env_id)))
-    return Source.of_demonstrations(demonstrations(cfg, get_task(**cfg.env.task)))
+    return Source.of_demonstrations(demonstrations(cfg, configured_task(cfg.env.task)))
 
 
 def _train(finder: KeyStateFinder, out: Path, *, resume: bool) -> None:

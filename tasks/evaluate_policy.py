@@ -26,8 +26,8 @@ from infoatlas_rl.policies.protocol import evaluation_scenes, policy_task, relea
 from infoatlas_rl.policies.rollout import evaluate, noted, summary
 from infoatlas_rl.records import command_line, describe_machine
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.options import hydra_main
-from infoatlas_rl.tasks.progress import progress_bar
+from infoatlas_rl.tasks.shell.options import hydra_main
+from infoatlas_rl.tasks.shell.progress import progress_bar
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from infoatlas_rl.policies.environment import StateEnv
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task, released_policy
 from infoatlas_rl.policies.rollout import Episode, Trace, rollout
-from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.shell.options import hydra_main
 
 
 def as_demonstration(trace: Trace, env: StateEnv, seed: int) -> Demonstration:

@@ -28,8 +28,8 @@ from infoatlas_rl.pretraining.atlas import AtlasConfig
 from infoatlas_rl.pretraining.head import CalibrateConfig, collect, fit_head
 from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer
 from infoatlas_rl.records import describe_machine
-from infoatlas_rl.tasks.options import defaults, hydra_main
-from infoatlas_rl.tasks.progress import RunLog, progress_bar
+from infoatlas_rl.tasks.shell.options import defaults, hydra_main
+from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
 from infoatlas_rl.weights import fingerprint
 
 defaults("model", InfoAtlasConfig)

@@ -19,8 +19,8 @@ from infoatlas_rl.baselines.infonet import InfoNet, InfoNetConfig, write_infonet
 from infoatlas_rl.files import lock_folder, read_checkpoint, replace_file, require_same_run
 from infoatlas_rl.pretraining.infonet import InfoNetTraining, train_step
 from infoatlas_rl.records import describe_machine
-from infoatlas_rl.tasks.options import defaults, hydra_main
-from infoatlas_rl.tasks.progress import RunLog, progress_bar
+from infoatlas_rl.tasks.shell.options import defaults, hydra_main
+from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
 
 defaults("infonet/model", InfoNetConfig)
 defaults("infonet/training", InfoNetTraining)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from infoatlas_rl.policies.policy import FORMAT, KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task
 from infoatlas_rl.records import keep_result
-from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.tasks.suites.arms import run_task
 from infoatlas_rl.weights import release_file
 

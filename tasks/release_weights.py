@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from infoatlas_rl.estimator.model import FORMAT, read_weights
 from infoatlas_rl.files import sha256
-from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.weights import release_file
 
 

@@ -33,8 +33,8 @@ from infoatlas_rl.policies.rollout import evaluate, summary
 from infoatlas_rl.records import command_line, describe_machine
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.collect_demos import demonstrations
-from infoatlas_rl.tasks.options import hydra_main
-from infoatlas_rl.tasks.progress import RunLog, progress_bar
+from infoatlas_rl.tasks.shell.options import hydra_main
+from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
 
 
 def train(cfg: DictConfig) -> Path:

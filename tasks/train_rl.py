@@ -47,7 +47,7 @@ from infoatlas_rl.policies.vector_env import ProcessVecEnv
 from infoatlas_rl.records import command_line, describe_machine
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.collect_demos import demonstrations
-from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.shell.options import hydra_main
 
 ALGORITHMS = {"sac": SAC, "ppo": PPO}
 HORIZON = 50

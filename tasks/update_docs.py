@@ -14,7 +14,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from infoatlas_rl.files import replace_file
-from infoatlas_rl.tasks.options import hydra_main
+from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.tasks.suites.sections import ROOT, SECTIONS
 
 FILES = ("README.md", *(f"docs/{name}.md" for name in ("benchmarks", "keystates", "policies", "state")), "pretrained/README.md")

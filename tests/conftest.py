@@ -64,7 +64,7 @@ def compose(name, *overrides):
     """The config of a command."""
     import hydra
 
-    from infoatlas_rl.tasks.options import CONFIGS
+    from infoatlas_rl.tasks.shell.options import CONFIGS
 
     importlib.import_module(f"infoatlas_rl.tasks.{name}")  # it brings the schemas of its options
     with hydra.initialize_config_dir(str(CONFIGS), version_base=None):

@@ -29,7 +29,7 @@ from infoatlas_rl.policies.cloning import CloningConfig
 from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
 from infoatlas_rl.policies.protocol import evaluation_scenes, released_policy
 from infoatlas_rl.tasks import benchmark_rl, benchmark_scale, release_policy, table2, train_rl
-from infoatlas_rl.tasks.options import CONFIGS
+from infoatlas_rl.tasks.shell.options import CONFIGS
 from infoatlas_rl.weights import WeightsError
 
 ROOT = CONFIGS.parent

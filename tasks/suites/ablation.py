@@ -19,7 +19,7 @@ from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig
 from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems
 from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer, regret
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.progress import progress_bar
+from infoatlas_rl.tasks.shell.progress import progress_bar
 
 SMALL = InfoAtlasConfig(side_features=128, pair_features=96, width=64, latents=8, joint_layers=1, decoder_width=96)
 ARMS: dict[str, InfoAtlasConfig] = {

@@ -14,7 +14,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from infoatlas_rl.files import replace_file, require_same_run, sha256
-from infoatlas_rl.tasks.progress import progress_bar
+from infoatlas_rl.tasks.shell.options import STARTED_BY
+from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.weights import weights_hash
 
 
@@ -24,7 +25,9 @@ def run_task(script: str, log: Path, *options: str) -> None:
     path = Path(__file__).parents[1] / f"{script}.py"
     with open(log, "a") as file:
         command = [sys.executable, "-u", str(path), *options]
-        code = subprocess.run(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"}).returncode
+        code = subprocess.run(
+            command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1", STARTED_BY: str(os.getpid())}
+        ).returncode
     if code != 0:
         end = "\n".join(log.read_text().splitlines()[-15:])
         raise RuntimeError(f"tasks/{script}.py {' '.join(options)} failed ({log}):\n{end}")

@@ -13,7 +13,7 @@ from infoatlas_rl import InfoAtlas
 from infoatlas_rl.baselines.classical import gaussian_copula, ksg
 from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.progress import progress_bar
+from infoatlas_rl.tasks.shell.progress import progress_bar
 
 SIZES = (100, 256, 1000, 5000)
 DIMS = (1, 3, 5, 10, 20)

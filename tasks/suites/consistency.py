@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from infoatlas_rl import InfoAtlas
 from infoatlas_rl.distributions import FAMILIES
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.progress import progress_bar
+from infoatlas_rl.tasks.shell.progress import progress_bar
 
 SIZES = (64, 128, 256, 512, 1024, 2048, 5000, 10_000, 20_000, 50_000)
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlas
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.progress import progress_bar
+from infoatlas_rl.tasks.shell.progress import progress_bar
 
 SIZES = (100, 500, 5000)
 DIMS = (1, 5, 20)

@@ -19,12 +19,12 @@ from infoatlas_rl.keystates.rules import evenly_spaced, gripper_changes, last_st
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.events import ground_truth
 from infoatlas_rl.maniskill.states import STATE_INDEX, positions
-from infoatlas_rl.maniskill.tasks import get_task
+from infoatlas_rl.maniskill.tasks import configured_task
 from infoatlas_rl.records import keep_result, provenance
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.collect_demos import demonstrations
-from infoatlas_rl.tasks.options import defaults
-from infoatlas_rl.tasks.progress import progress_bar
+from infoatlas_rl.tasks.shell.options import defaults
+from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.weights import weights_hash
 
 defaults("discovery", KeyStateConfig)
@@ -52,7 +52,7 @@ class Data:
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     torch.set_num_threads(cfg.threads)
-    task = get_task(**cfg.env.task)
+    task = configured_task(cfg.env.task)
     unknown = set(cfg.only or ()) - set(cfg.arms)
     if unknown:
         raise ValueError(f"unknown arms {sorted(unknown)} in only; there are {', '.join(cfg.arms)}")

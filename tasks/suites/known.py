@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from infoatlas_rl import InfoAtlas
 from infoatlas_rl.distributions import BMI_TASKS, DISCRETE_TASKS, BenchmarkTask
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.progress import progress_bar
+from infoatlas_rl.tasks.shell.progress import progress_bar
 
 PUBLISHED: dict[str, dict[str, list[float]]] = {
     "bmi": {

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from infoatlas_rl import InfoAtlas
 from infoatlas_rl.distributions import Mixture
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.progress import progress_bar
+from infoatlas_rl.tasks.shell.progress import progress_bar
 
 SAMPLES = 2000
 INFONET = [99.8, 99.5, 99.0, 99.2, 99.1, 99.2, 99.0, 99.2, 99.3, 99.5]

@@ -15,7 +15,7 @@ from infoatlas_rl.policies.protocol import unseen_episodes
 from infoatlas_rl.policies.rollout import success_rate
 from infoatlas_rl.records import command_line, keep_result
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.options import CONFIGS
+from infoatlas_rl.tasks.shell.options import CONFIGS
 from infoatlas_rl.tasks.suites.arms import collect_first, outcomes, paths, run_all, train_and_evaluate, training_record
 from infoatlas_rl.weights import weights_hash
 

@@ -1,5 +1,8 @@
 """Configs and options of the commands: they compose, state every default once, and wrong ones are answered in words."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,8 +21,8 @@ from infoatlas_rl.pretraining.atlas import AtlasConfig
 from infoatlas_rl.pretraining.head import CalibrateConfig
 from infoatlas_rl.pretraining.infonet import InfoNetTraining
 from infoatlas_rl.pretraining.trainer import PretrainConfig
-from infoatlas_rl.tasks import options
-from infoatlas_rl.tasks.options import CONFIGS, _check_overrides
+from infoatlas_rl.tasks.shell import options
+from infoatlas_rl.tasks.shell.options import CONFIGS, _check_overrides
 from tests.conftest import ROOT, compose, needs, run
 
 TOP_LEVEL = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
@@ -144,3 +147,33 @@ def test_good_options_pass():
 
 def test_paths_are_relative_to_where_one_stands(tmp_path):
     assert Path(compose("collect_demos", "env=PickCube").paths.demos) == Path("demos")
+
+
+def test_a_task_that_a_comparison_started_ends_with_it(tmp_path):
+    """The comparison is killed, which nobody can catch; its task must not go on alone."""
+    task = tmp_path / "task.py"
+    task.write_text(
+        "import os, sys, time\n"
+        "from infoatlas_rl.tasks.shell.options import hydra_main\n"
+        "@hydra_main('update_docs')\n"
+        "def main(cfg):\n"
+        f"    open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(120)\n"
+        "main()\n"
+    )
+    code = (
+        "import os, subprocess, sys\n"
+        "from infoatlas_rl.tasks.shell.options import STARTED_BY\n"
+        f"subprocess.run([sys.executable, {str(task)!r}], env=os.environ | {{STARTED_BY: str(os.getpid())}})\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    child = int((tmp_path / "pid").read_text())
+    while Path(f"/proc/{child}").exists():
+        assert time.monotonic() < deadline, "the task goes on although the comparison is gone"
+        time.sleep(0.1)

@@ -10,7 +10,7 @@ import hydra
 
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.tasks import pretrain, pretrain_infonet
-from infoatlas_rl.tasks.options import CONFIGS
+from infoatlas_rl.tasks.shell.options import CONFIGS
 
 
 def compose(name, *overrides):

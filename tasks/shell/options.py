@@ -17,9 +17,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from infoatlas_rl.processes import end_with_process
+
+STARTED_BY = "INFOATLAS_STARTED_BY"
+"""Environment variable: the process that started this one as a part of its own work, and that it ends with."""
 MOST_THREADS = 8
 """Threads for a core."""
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def defaults(group: str, schema: type, name: str = "default") -> None:
@@ -37,6 +41,8 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
     def decorate(run: Callable[[DictConfig], None]) -> Callable[[], None]:
         @functools.wraps(run)
         def entry() -> None:
+            if STARTED_BY in os.environ:
+                end_with_process(int(os.environ[STARTED_BY]))
             sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
             _check_overrides(config_name, sys.argv[1:])
             hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(_for_people(run))()

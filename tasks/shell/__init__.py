@@ -1,0 +1,1 @@
+"""What surrounds every command: options, errors for people, progress and logs."""
