@@ -44,18 +44,21 @@ class CloningConfig:
     """Weight of the key states in the loss; 0 for a policy without them."""
     gripper_weight: float = 0.1
     averaging: float = 0.999
+    """Of the weights that act."""
     displacement: Displacement = field(default_factory=Displacement)
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} has to be at least 1, not {getattr(self, name)}")
-        if not self.learning_rate > 0 or not 0 <= self.averaging < 1 or min(self.key_weight, self.gripper_weight) < 0:
-            raise ValueError(
-                f"learning_rate={self.learning_rate} has to be positive, averaging={self.averaging} in [0, 1), "
-                f"key_weight={self.key_weight} and gripper_weight={self.gripper_weight} not negative"
-            )
+                raise ValueError(f"training.{name} has to be at least 1, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"training.learning_rate has to be positive and finite, not {self.learning_rate}")
+        for name in ("weight_decay", "key_weight", "gripper_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"training.{name} has to be 0 or more and finite, not {getattr(self, name)}")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"training.averaging has to be in [0, 1), not {self.averaging}")
 
 
 class Cloning:

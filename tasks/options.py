@@ -10,12 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+def defaults(group: str, schema: type) -> None:
+    """Make the fields of a dataclass, with their defaults, the options ``group.*`` of configs that list ``group: default``."""
+    node = OmegaConf.structured(schema)
+    # The options of a frozen dataclass are still to be set; it is frozen once it has been built from them.
+    for part in [node, *(node._get_node(name) for name in node)]:
+        if isinstance(part, DictConfig):
+            OmegaConf.set_readonly(part, False)
+    ConfigStore.instance().store(group=group, name="default", node=node)
 
 
 def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
