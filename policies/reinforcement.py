@@ -8,6 +8,7 @@ scenes against environment steps. :func:`load` reads the learner and its environ
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import time
@@ -322,7 +323,8 @@ class Learning:
 
 
 def _build(config: LearnerConfig, envs: VecMonitor, **options: Any) -> BaseAlgorithm:
-    return ALGORITHMS[config.algorithm]("MlpPolicy", envs, seed=config.seed, **config.options, **options)
+    given = copy.deepcopy(config.options)  # SB3 writes into some of them
+    return ALGORITHMS[config.algorithm]("MlpPolicy", envs, seed=config.seed, **given, **options)
 
 
 def load(folder: Path | str, model: str = "best_model") -> tuple[BaseAlgorithm, VecMonitor]:
