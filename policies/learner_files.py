@@ -8,7 +8,7 @@ else of a learner is in the options that it is built from.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -66,15 +66,15 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray], **about: str) -> Non
         save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, temporary, metadata=about)
 
 
-def read_arrays(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
-    """Arrays that :func:`write_arrays` wrote, and what it noted about them.
+def read_arrays(path: Path, names: Sequence[str]) -> tuple[dict[str, NDArray], dict[str, str]]:
+    """Arrays of these names that :func:`write_arrays` wrote, and what it noted about them.
 
     Raises:
-        ValueError: there is no such file, or it is no safetensors file.
+        ValueError: there is no such file, or it is no safetensors file of these arrays.
     """
     try:
         with safe_open(path, framework="np") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no mapping)
+            return {name: file.get_tensor(name) for name in names}, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is missing or damaged; {ANEW}") from error
 
@@ -91,16 +91,12 @@ def read_buffer(path: Path, buffer: ReplayBuffer) -> None:
     Raises:
         ValueError: the file is damaged, or its arrays do not fit into this buffer.
     """
-    arrays, about = read_arrays(path)
-    rows, size, position = len(arrays.get("rewards", ())), buffer.buffer_size, about.get("position", "")
+    arrays, about = read_arrays(path, BUFFER)
+    rows, size, position = len(np.atleast_1d(arrays["rewards"])), buffer.buffer_size, about.get("position", "")
     found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
     fitting = {name: ((rows, *getattr(buffer, name).shape[1:]), getattr(buffer, name).dtype) for name in BUFFER}
-    if (
-        found != fitting
-        or rows > size
-        or not position.isdecimal()
-        or int(position) not in (range(size) if rows == size else [rows])
-    ):
+    places = range(size) if rows == size else [rows]  # in a full buffer the next transition may go anywhere
+    if found != fitting or rows > size or not position.isdecimal() or int(position) not in places:
         raise ValueError(f"{path} is of another replay buffer than the options describe; {ANEW}")
     for name, array in arrays.items():
         getattr(buffer, name)[:rows] = array

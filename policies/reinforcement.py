@@ -66,6 +66,8 @@ HORIZON = 50
 Nearest = tuple[NDArray[np.float64], NDArray[np.float64]]
 """What conditioning=nearest needs: key states ``(n, k, 100)`` and first states ``(n, 100)`` of n demonstrations."""
 
+NEAREST = ("key_states", "first_states")
+
 
 @dataclass(frozen=True)
 class CurveConfig:
@@ -218,6 +220,8 @@ class Learning:
     """
 
     def __init__(self, config: LearnerConfig, out: Path, nearest: Nearest | None = None, *, resume: bool = True) -> None:
+        if (config.conditioning == "nearest") != (nearest is not None):
+            raise ValueError(f"conditioning={config.conditioning}: demonstrations are for conditioning=nearest, which needs them")
         self.config, self.out = config, out
         saved = checkpoints(out / "checkpoints") if resume else []
         if saved:
@@ -300,7 +304,7 @@ class Learning:
                 path.unlink()
         write_json(self.out / "options.json", self.config.identity(nearest))
         if nearest is not None:  # so that the learner can be loaded without its demonstrations
-            write_arrays(self.out / "nearest.safetensors", dict(zip(("key_states", "first_states"), nearest, strict=True)))
+            write_arrays(self.out / "nearest.safetensors", dict(zip(NEAREST, nearest, strict=True)))
 
     def _evaluations(self) -> EvalCallback:
         """SB3's callback, which goes on from the evaluations up to the steps that are done."""
@@ -348,8 +352,8 @@ def load(folder: Path | str, model: str = "best_model") -> tuple[BaseAlgorithm, 
         raise ValueError(f"{record} is not of this version; train the learner again") from error
     nearest = None
     if config.conditioning == "nearest":
-        arrays, _ = read_arrays(folder / "nearest.safetensors")
-        nearest = arrays["key_states"], arrays["first_states"]
+        arrays, _ = read_arrays(folder / "nearest.safetensors", NEAREST)
+        nearest = tuple(arrays[name] for name in NEAREST)
     env = environments(config, 1, training=False, nearest=nearest)
     try:
         learner = _build(config, env)

@@ -101,6 +101,19 @@ def test_a_full_replay_buffer_goes_on_where_it_was(tmp_path):
         np.testing.assert_array_equal(other.model.replay_buffer.next_observations, whole.next_observations)
 
 
+def test_a_learner_with_key_states_of_demonstrations_keeps_them(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(reinforcement, "build_env", lambda config, training, nearest: given.append(nearest) or Walk())
+    config, nearest = replace(CONFIG, conditioning="nearest"), (np.ones((2, 3, 100)), np.zeros((2, 100)))
+    learn(config, tmp_path, nearest=nearest)
+    given.clear()
+    load(tmp_path)[1].close()
+    np.testing.assert_array_equal(given[0][0], nearest[0])
+    assert config.identity(nearest) != config.identity((nearest[0] + 1, nearest[1]))
+    with pytest.raises(ValueError, match="demonstrations are for conditioning=nearest, which needs them"):
+        Learning(config, tmp_path)
+
+
 class Planted:
     """What runs when it is unpickled."""
 

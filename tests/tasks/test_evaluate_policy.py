@@ -16,7 +16,7 @@ from infoatlas_rl.files import lock_folder, sha256
 from infoatlas_rl.maniskill.tasks import TASKS
 from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
 from infoatlas_rl.policies.protocol import evaluation_scenes, released_policy
-from infoatlas_rl.tasks import release_policy
+from infoatlas_rl.tasks import evaluate_policy, release_policy
 from tests.conftest import ROOT, compose_command, run_command
 
 
@@ -157,15 +157,15 @@ def test_the_released_policy_picks_cubes_up(tmp_path):
 def test_bad_options_of_an_evaluation_are_answered_before_an_episode_runs(option, message, tmp_path):
     (tmp_path / "file").touch()
     options = ["env=PickCube", "eval.first_seed=60000", f"run={tmp_path}/run", option.format(there=tmp_path)]
-    answer = run_command("evaluate_policy", *options)
-    assert answer.returncode == 1
-    assert message in answer.stderr
-    assert answer.stderr.count("\n") == 1
+    with pytest.raises(ValueError, match=message) as refused:
+        evaluate_policy.run(compose_command("evaluate_policy", *options))
+    assert "\n" not in str(refused.value)
     assert not list((tmp_path / "run").glob("*.json*"))
 
 
 def test_a_second_evaluation_in_the_same_folder_is_refused(tmp_path):
-    with lock_folder(tmp_path):
-        answer = run_command("evaluate_policy", "env=PickCube", f"run={tmp_path}")
-    assert answer.returncode == 1
-    assert answer.stderr.startswith(f"error: another run is at work in {tmp_path} (process {os.getpid()}: ")
+    with (
+        lock_folder(tmp_path),
+        pytest.raises(ValueError, match=rf"^another run is at work in {tmp_path} \(process {os.getpid()}: "),
+    ):
+        evaluate_policy.run(compose_command("evaluate_policy", "env=PickCube", f"run={tmp_path}"))

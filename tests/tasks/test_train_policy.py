@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from infoatlas_rl.policies.cloning import CloningConfig
 from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
 from infoatlas_rl.policies.training import ValidationConfig
 from infoatlas_rl.tasks.options import CONFIGS
+from infoatlas_rl.tasks.train_policy import train
 from tests.conftest import KEYSTATE_ARMS, ROOT, SMALL_TRAINING, compose_command, run_command
 
 
@@ -121,19 +123,29 @@ def test_missing_key_states_are_answered_with_the_command_that_makes_them(traine
         ("training.displacement.share=2", "training.displacement.share has to be in [0, 1], not 2"),
         ("policy.width=30", "policy.width=30 has to be a multiple of policy.heads=4"),
         ("policy.heads=0", "policy.heads has to be at least 1, not 0"),
+        ("validation.rounds=[1.2]", "validation.rounds=[1.2] have to be shares of the training in (0, 1]"),
         ("validation.processes=0", "validation.processes has to be at least 1, not 0"),
-        ("validation.rounds=[1.2]", "shares of the training in (0, 1]"),
-        ("training.steps=many", "training.steps has to be an integer, not 'many'"),
-        ("validation.rounds=1", "validation.rounds has to be a list, as in [1,2], not '1'"),
         ("demos.processes=0", "demos.processes has to be at least 1, not 0"),
     ],
 )
 def test_bad_options_are_answered_before_anything_is_collected(option, message, tmp_path):
-    answer = run_command("train_policy", "env=PickCube", "keystates=even", f"paths.root={tmp_path}", option)
-    assert answer.returncode == 1
-    assert message in answer.stderr
-    assert answer.stderr.count("\n") == 1
+    with pytest.raises(ValueError, match=re.escape(message)) as refused:
+        train(compose_command("train_policy", "env=PickCube", "keystates=even", f"paths.root={tmp_path}", option))
+    assert "\n" not in str(refused.value)
     assert not (tmp_path / "demos").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("training.steps=many", "training.steps has to be an integer, not 'many'"),
+        ("validation.rounds=1", "validation.rounds has to be a list, as in [1,2], not '1'"),
+    ],
+)
+def test_options_of_another_type_are_answered_in_one_line(option, message):
+    answer = run_command("train_policy", "env=PickCube", option)
+    assert answer.returncode == 1
+    assert answer.stderr == f"error: {message}\n"
 
 
 def test_the_defaults_of_options_are_those_of_the_code():
@@ -153,23 +165,23 @@ def test_the_quick_experiment_trains_with_its_own_key_states():
 
 
 def test_quick_key_states_are_named_where_the_usual_ones_are_missing(tmp_path):
+    options = ["train_policy", "env=PickCube", f"paths.root={tmp_path}"]
+    with pytest.raises(ValueError, match=r"make them with: python tasks/discover_keystates.py env=PickCube experiment=quick$"):
+        train(compose_command(*options, "experiment=quick"))
     there = tmp_path / "runs/keystates/PickCube-quick/keystates.npz"
-    options = ["env=PickCube", f"paths.root={tmp_path}"]
-    answer = run_command("train_policy", *options, "experiment=quick")
-    assert answer.returncode == 1
-    assert "make them with: python tasks/discover_keystates.py env=PickCube experiment=quick\n" in answer.stderr
     there.parent.mkdir(parents=True)
     there.touch()
-    answer = run_command("train_policy", *options)
-    assert answer.returncode == 1
-    assert f"there are key states of fewer demonstrations at {there}, experiment=quick trains with these" in answer.stderr
+    with pytest.raises(
+        ValueError, match=f"there are key states of fewer demonstrations at {there}, experiment=quick trains with"
+    ):
+        train(compose_command(*options))
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
-    out = tmp_path / "out"
-    with lock_folder(out):
-        answer = run_command("train_policy", "env=PickCube", "keystates=even", f"paths.root={tmp_path}", f"out={out}")
-    assert answer.returncode == 1
-    assert answer.stderr.startswith(f"error: another run is at work in {out} (process {os.getpid()}: ")
-    assert answer.stderr.count("\n") == 1
+    cfg = compose_command("train_policy", "env=PickCube", "keystates=even", f"paths.root={tmp_path}", f"out={tmp_path}/out")
+    with (
+        lock_folder(tmp_path / "out"),
+        pytest.raises(ValueError, match=rf"^another run is at work in {tmp_path}/out \(process {os.getpid()}: .*\); wait"),
+    ):
+        train(cfg)
     assert not (tmp_path / "demos").exists()

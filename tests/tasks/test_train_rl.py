@@ -17,7 +17,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from infoatlas_rl.files import lock_folder, sha256
 from infoatlas_rl.policies.protocol import released_policy
 from infoatlas_rl.policies.reinforcement import load
-from infoatlas_rl.tasks.train_rl import learner
+from infoatlas_rl.tasks.train_rl import learner, train
 from tests.conftest import compose_command, run_command
 
 
@@ -81,7 +81,7 @@ def test_runs_differ_by_what_has_an_effect():
     def identity(*options):
         return learner(compose_command("train_rl", "env=PickCube", *options)).identity()
 
-    assert identity() == identity("shaping=0.5", "ppo.gamma=0.5", "residual=0.1", "demos.count=9", "steps=9")
+    assert identity() == identity("shaping=0.5", "ppo.gamma=0.5", "residual=0.1", "demos.count=9", "steps=20000")
     for option in ("sac.gamma=0.5", "reward=sparse", "horizon=80", "seed=3"):
         assert identity() != identity(option)
     predicted = identity("conditioning=predicted")
@@ -116,7 +116,8 @@ def test_bad_options_of_a_learner_are_answered_before_it_starts(option, message)
 
 
 def test_a_second_learner_in_the_same_folder_is_refused(tmp_path):
-    with lock_folder(tmp_path):
-        answer = run_command("train_rl", "env=PickCube", f"out={tmp_path}")
-    assert answer.returncode == 1
-    assert answer.stderr.startswith(f"error: another run is at work in {tmp_path} (process {os.getpid()}: ")
+    with (
+        lock_folder(tmp_path),
+        pytest.raises(ValueError, match=rf"^another run is at work in {tmp_path} \(process {os.getpid()}: "),
+    ):
+        train(compose_command("train_rl", "env=PickCube", f"out={tmp_path}"))
