@@ -4,7 +4,7 @@
 
 Commands and key states are compared by absolute error in units of their spread: the median of what demonstrations do, and
 precise where they agree. The weights that act are an exponential moving average of the trained ones. Matrix products run
-in bfloat16 on weights kept in float32.
+in bfloat16, where that is fast, on weights kept in float32.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
 from infoatlas_rl.policies.dataset import Batch, Displacement, Windows
 from infoatlas_rl.policies.policy import KeyStatePolicy
+from infoatlas_rl.precision import bfloat16_is_fast
 
 NORMALISER_SAMPLES = 20_000
 WARMUP = 200
@@ -44,18 +45,21 @@ class CloningConfig:
     """Weight of the key states in the loss; 0 for a policy without them."""
     gripper_weight: float = 0.1
     averaging: float = 0.999
+    """Of the weights that act."""
     displacement: Displacement = field(default_factory=Displacement)
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} has to be at least 1, not {getattr(self, name)}")
-        if not self.learning_rate > 0 or not 0 <= self.averaging < 1 or min(self.key_weight, self.gripper_weight) < 0:
-            raise ValueError(
-                f"learning_rate={self.learning_rate} has to be positive, averaging={self.averaging} in [0, 1), "
-                f"key_weight={self.key_weight} and gripper_weight={self.gripper_weight} not negative"
-            )
+                raise ValueError(f"training.{name} has to be at least 1, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"training.learning_rate has to be positive and finite, not {self.learning_rate}")
+        for name in ("weight_decay", "key_weight", "gripper_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"training.{name} has to be 0 or more and finite, not {getattr(self, name)}")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"training.averaging has to be in [0, 1), not {self.averaging}")
 
 
 class Cloning:
@@ -70,7 +74,7 @@ class Cloning:
         self.generator = torch.Generator().manual_seed(config.seed)
         policy.fit_normaliser(windows.sample(NORMALISER_SAMPLES, self.generator, config.displacement))
         self.average = copy.deepcopy(policy).eval()
-        self.fast = copy.deepcopy(policy.network).bfloat16()
+        self.fast = copy.deepcopy(policy.network).to(torch.bfloat16 if bfloat16_is_fast() else torch.float32)
         self.optimizer = torch.optim.AdamW(
             policy.network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
         )

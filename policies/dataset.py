@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +50,13 @@ class Displacement:
     """rad, of a held object in the hand"""
     share: float = 0.7
     """of samples that are displaced"""
+
+    def __post_init__(self) -> None:
+        for name in ("move", "turn", "slip", "slip_turn"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"training.displacement.{name} has to be 0 or more and finite, not {getattr(self, name)}")
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"training.displacement.share has to be in [0, 1], not {self.share}")
 
 
 class Windows:

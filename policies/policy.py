@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM
+from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM, STATE_INDEX
 from infoatlas_rl.maniskill.tasks import Task, get_task
 from infoatlas_rl.policies.control import CONTROL_MODE, to_action
 from infoatlas_rl.policies.dataset import KEY_SIZE, Batch
@@ -62,13 +62,13 @@ class PolicyConfig:
         for name, here in (("control_mode", CONTROL_MODE), ("state_layout", STATE_LAYOUT)):
             if getattr(self, name) != here:
                 raise ValueError(f"the policy has {name} {getattr(self, name)!r}, this version of the code {here!r}")
+        for name in ("key_states", "context", "chunk", "execute", "width", "depth", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"policy.{name} has to be at least 1, not {getattr(self, name)}")
         if self.width % self.heads:
-            raise ValueError(f"width={self.width} has to be a multiple of heads={self.heads}")
-        if self.key_states < 1 or not 1 <= self.execute <= self.chunk or self.context < 1:
-            raise ValueError(
-                f"key_states={self.key_states}, context={self.context}, chunk={self.chunk}, execute={self.execute}: all have to "
-                "be at least 1, and no more can be executed than a chunk holds"
-            )
+            raise ValueError(f"policy.width={self.width} has to be a multiple of policy.heads={self.heads}")
+        if self.execute > self.chunk:
+            raise ValueError(f"policy.execute={self.execute}: no more can be carried out than policy.chunk={self.chunk} holds")
 
 
 class PolicyState(NamedTuple):
@@ -207,7 +207,8 @@ class KeyStatePolicy(nn.Module):
             Actions ``(7,)`` or ``(n, 7)`` of ``pd_ee_delta_pose``, in [-1, 1], and the state for the next call.
 
         Raises:
-            ValueError: observations of another shape, or that are not finite, or no states.
+            ValueError: observations of another shape, or that are not finite, or no states; or the policy's own commands are
+                not finite.
         """
         obs = np.asarray(observation, np.float32)
         single = obs.ndim == 1
@@ -243,7 +244,9 @@ class KeyStatePolicy(nn.Module):
         command = Pose(now[:, :3], now[:, 3:12].unflatten(-1, (3, 3)))
         action = to_action(command, now[:, 12:], pose_in_states(torch.from_numpy(obs), "tcp")).numpy()
         if not np.isfinite(action).all():
-            raise ValueError("the observations are no 100-D states: some of their quaternions are zero")
+            if _without_rotation(history):
+                raise ValueError("the observations are no 100-D states: some of their quaternions are zero")
+            raise ValueError("the policy has diverged: what it commands in these states is not finite; train it again")
         return (action[0] if single else action), PolicyState(history, gripper, commands, cursor + 1, keys)
 
     def _decide(self, observations: Tensor, gripper: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -256,6 +259,12 @@ class KeyStatePolicy(nn.Module):
         object_position = scenes.object.position[:, -1:] + keys[..., 6:9]
         world = [tcp.position + keys[..., :3], object_position, keys[..., 9:10], keys[..., 10:].sigmoid()]
         return torch.cat([pose.position, pose.rotation.flatten(-2), grip], -1).cpu().numpy(), torch.cat(world, -1).cpu().numpy()
+
+
+def _without_rotation(states: NDArray[np.float32]) -> bool:
+    """Whether a quaternion of states ``(..., 100)`` is zero."""
+    names = [name for name, *_ in LAYOUT if name.endswith("_quaternion")]
+    return any((np.abs(states[..., STATE_INDEX[name]]).max(-1) == 0).any() for name in names)
 
 
 def _pose(written: Tensor, near: Frames, scale: Tensor) -> Tensor:

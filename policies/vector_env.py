@@ -2,8 +2,8 @@
 
 SB3's semantics: an environment that ends is reset at once, the last observation of its episode is in
 ``info["terminal_observation"]``, ``info["TimeLimit.truncated"]`` says whether time alone ended it, and
-``info["is_success"]`` whether the episode was solved. A worker that fails ends the run with its traceback, and one that dies
-is noticed; nothing waits for ever.
+``info["is_success"]`` whether the episode was solved. A worker that fails ends the run with its traceback, one that dies
+is noticed, and workers end when the run is killed; nothing waits for ever.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import gymnasium
 import numpy as np
 from stable_baselines3.common.vec_env import CloudpickleWrapper, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from infoatlas_rl.processes import end_with_parent
 
 MakeEnv = Callable[[], gymnasium.Env]
 
@@ -131,6 +133,7 @@ def _work(pipe: Connection, make: CloudpickleWrapper) -> None:
     """The loop of a worker process: every command is answered with (failed, answer)."""
     import torch
 
+    end_with_parent()  # it could be in a step that takes long, and not read from the pipe that has broken
     torch.set_num_threads(1)
     try:
         env = make.var()

@@ -28,9 +28,9 @@ from infoatlas_rl.maniskill.overview import draw_overview
 from infoatlas_rl.maniskill.tasks import configured_task, get_task
 from infoatlas_rl.maniskill.trajectories import Source
 from infoatlas_rl.records import provenance
-from infoatlas_rl.tasks.collect_demos import demonstrations
 from infoatlas_rl.tasks.shell.options import defaults, hydra_main
 from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
+from infoatlas_rl.tasks.shell.sources import demonstrations
 from infoatlas_rl.weights import weights_hash
 
 defaults("discovery", KeyStateConfig)

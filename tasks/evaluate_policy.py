@@ -11,20 +11,16 @@ are noted, so that a killed run goes on where it was.
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from infoatlas_rl import __version__
-from infoatlas_rl.files import replace_file, sha256
-from infoatlas_rl.policies.policy import KeyStatePolicy
-from infoatlas_rl.policies.protocol import evaluation_scenes, policy_task, released_policy
-from infoatlas_rl.policies.rollout import evaluate, noted, summary
-from infoatlas_rl.records import command_line, describe_machine
+from infoatlas_rl.files import lock_folder
+from infoatlas_rl.policies.evaluation import Evaluation, evaluate, noted, require_writable
+from infoatlas_rl.policies.protocol import policy_task, released_policy
+from infoatlas_rl.records import provenance, write_json
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.tasks.shell.progress import progress_bar
@@ -32,56 +28,43 @@ from infoatlas_rl.tasks.shell.progress import progress_bar
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate, print and write; returns what is written."""
-    task = policy_task(cfg.env.name)
-    path = Path(cfg.policy) if cfg.policy else released_policy(task.name)
-    _, record = KeyStatePolicy.load_with_record(path, task.name)
-    seeds = evaluation_scenes(task.name, record, cfg.eval.split, first_seed=cfg.eval.first_seed, episodes=cfg.eval.episodes)
-    digest = sha256(path)
+    asked, name = cfg.eval, policy_task(cfg.env.name).name
+    evaluation = Evaluation.of(
+        Path(cfg.policy) if cfg.policy else released_policy(name),
+        name,
+        asked.split,
+        first_seed=asked.first_seed,
+        episodes=asked.episodes,
+        stop_at_success=asked.stop_at_success,
+    )
     folder = Path(cfg.run)
-    folder.mkdir(parents=True, exist_ok=True)
-    notes = folder / f"{digest[:12]}{'-stopped' if cfg.eval.stop_at_success else ''}.jsonl"
-    if not cfg.resume:
-        notes.unlink(missing_ok=True)
-    reused = not noted(notes).keys().isdisjoint(seeds)
-    began = time.perf_counter()
-    with progress_bar(f"{task.name}, {cfg.eval.split}", len(seeds)) as bar:
-        episodes = evaluate(
-            path,
-            seeds,
-            stop_at_success=cfg.eval.stop_at_success,
-            processes=cfg.eval.processes,
-            record=notes,
-            progress=lambda done, k: bar(done, f"{k} of {done} solved ({k / done:.0%})"),
-        )
-    content: dict[str, Any] = {
-        "format": "infoatlas-evaluation-1",
-        "task": task.name,
-        "env_id": task.env_id,
-        "horizon": task.horizon,
-        "backend": "physx_cpu",
-        "version": __version__,
-        "policy": {"path": str(path), "sha256": digest, "keystates": record.get("keystates"), "seed": _seed(record)},
-        "demonstrations": record["demonstrations"]["count"],
-        "split": cfg.eval.split,
-        **summary(episodes),
-        "seconds": None if reused else round(time.perf_counter() - began, 1),  # of all episodes, or not known
-        "machine": describe_machine(),
-        "command": command_line("evaluate_policy"),
-        "episodes": [asdict(episode) for episode in episodes],
-    }
-    if cfg.eval.stop_at_success:
-        del content["k_at_end"]
-    out = Path(cfg.out) if cfg.out else folder / f"{cfg.eval.split}-{digest[:12]}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replace_file(out) as temporary:
-        temporary.write_text(json.dumps(content, indent=1))
+    notes, out = folder / evaluation.notes, Path(cfg.out) if cfg.out else folder / evaluation.result
+    for path in (notes, out):
+        require_writable(path)
+    with lock_folder(folder):
+        content = _evaluate(evaluation, notes, processes=asked.processes, resume=cfg.resume)
+        write_json(out, content)
     _print(content)
     print(f"results: {out}")
     return content
 
 
-def _seed(record: dict[str, Any]) -> int:
-    return record["config"]["training"]["seed"]
+def _evaluate(evaluation: Evaluation, notes: Path, *, processes: int, resume: bool) -> dict[str, Any]:
+    if not resume:
+        notes.unlink(missing_ok=True)
+    reused = not noted(notes).keys().isdisjoint(evaluation.seeds)
+    began = time.perf_counter()
+    with progress_bar(f"{evaluation.task.name}, {evaluation.split}", len(evaluation.seeds)) as bar:
+        episodes = evaluate(
+            evaluation.policy,
+            evaluation.seeds,
+            stop_at_success=evaluation.stop_at_success,
+            processes=processes,
+            record=notes,
+            progress=lambda done, k: bar(done, f"{k} of {done} solved ({k / done:.0%})"),
+        )
+    seconds = None if reused else time.perf_counter() - began
+    return evaluation.content(episodes, seconds, provenance("evaluate_policy"))
 
 
 def _print(content: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ import pytest
 import torch
 
 from infoatlas_rl import InfoAtlas, InfoAtlasConfig
+from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
+from infoatlas_rl.policies.scene import quaternion_matrix
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -178,3 +181,139 @@ def unprivileged() -> Iterator[Path]:
         finally:
             os.seteuid(os.getuid())
             folder.chmod(0o755)
+
+
+# --- policies ---------------------------------------------------------------------------------------------------------
+
+
+def random_quaternions(count, generator):
+    return torch.nn.functional.normalize(torch.randn(count, 4, generator=generator), dim=-1)
+
+
+def random_states(count, seed=0):
+    """States whose poses, sizes and relations fit together; the rest is zero."""
+    g = torch.Generator().manual_seed(seed)
+    states = torch.zeros(count, STATE_DIM)
+    down = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    for name, around in (("tcp", down), ("object", None), ("target", None)):
+        states[:, STATE_INDEX[f"{name}_position"]] = 0.2 * torch.randn(count, 3, generator=g)
+        noise = random_quaternions(count, g)
+        pose = torch.nn.functional.normalize(around + 0.1 * noise, dim=-1) if around is not None else noise
+        states[:, STATE_INDEX[f"{name}_quaternion"]] = pose
+    half = torch.rand(count, 3, generator=g) * 0.05 + 0.02
+    states[:, STATE_INDEX["object_half_size"]] = half
+    rotation = quaternion_matrix(states[:, STATE_INDEX["object_quaternion"]])
+    tip = states[:, STATE_INDEX["object_position"]] + rotation[:, :, 0] * half[:, :1]
+    states[:, STATE_INDEX["tip_to_target"]] = states[:, STATE_INDEX["target_position"]] - tip
+    states[:, STATE_INDEX["gripper_width"]] = 0.08 * torch.rand(count, 1, generator=g)
+    return states
+
+
+def fake_demos(count=6, length=40, task="PickCube", control_mode="pd_joint_pos"):
+    """Demonstrations of random smooth joint motion; the object is held in the second half."""
+    generator = np.random.default_rng(0)
+    demos = []
+    for seed in range(count):
+        steps = length + seed
+        joints = np.array([0, 0.4, 0, -2.0, 0, 2.4, 0.8]) + 0.2 * generator.normal(size=7) * np.linspace(0, 1, steps + 1)[:, None]
+        robot = np.zeros((steps + 1, 31), np.float32)
+        robot[:, 0], robot[:, 3], robot[:, 13:20] = -0.615, 1, joints
+        states = random_states(steps + 1, seed).numpy().astype(np.float64)
+        states[:, STATE_INDEX["gripper_width"]] = np.where(np.arange(steps + 1) < steps // 2, 0.08, 0.04)[:, None]
+        # at the gripper from the middle on
+        held = np.arange(steps + 1) >= steps // 2
+        states[held, STATE_INDEX["object_position"]] = states[held, STATE_INDEX["tcp_position"]]
+        states[:, STATE_INDEX["tcp_to_object"]] = (
+            states[:, STATE_INDEX["object_position"]] - states[:, STATE_INDEX["tcp_position"]]
+        )
+        gripper = np.where(np.arange(steps) < steps // 2, 1.0, -1.0)[:, None]
+        actions = np.concatenate([joints[1:], gripper], 1).astype(np.float32)
+        demos.append(
+            SimpleNamespace(states=states, actions=actions, env_states={"articulations": {"panda_wristcam": robot}}, seed=seed)
+        )
+
+    class Demos(list):
+        pass
+
+    out = Demos(demos)
+    out.control_mode, out.path = control_mode, "demos.h5"
+    out.task = SimpleNamespace(name=task)
+    return out
+
+
+def keys_of(demos, count=4):
+    return np.stack([np.linspace(5, len(demo.states) - 1, count).astype(np.int64) for demo in demos])
+
+
+SMALL_POLICY = {"task": "PickCube", "key_states": 4, "context": 4, "chunk": 8, "execute": 4, "width": 32, "depth": 1, "heads": 2}
+
+
+def small_policy(seed=0, **changes):
+    from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
+
+    torch.manual_seed(seed)
+    return KeyStatePolicy(PolicyConfig(**(SMALL_POLICY | changes)))
+
+
+@pytest.fixture(scope="session")
+def windows():
+    """Training samples of six demonstrations."""
+    from infoatlas_rl.policies.dataset import Windows
+
+    demos = fake_demos()
+    return Windows(demos, keys_of(demos), context=4, chunk=8)
+
+
+@pytest.fixture(scope="session")
+def demos(tmp_path_factory):
+    """Three demonstrations of PickCube, solved by motion planning."""
+    from infoatlas_rl.maniskill.collect import collect_demonstrations
+    from infoatlas_rl.maniskill.demos import load_demonstrations
+    from infoatlas_rl.maniskill.tasks import get_task
+
+    report = collect_demonstrations(get_task("PickCube"), tmp_path_factory.mktemp("demos"), 3, processes=1)
+    return load_demonstrations(report.path, get_task("PickCube"))
+
+
+@pytest.fixture(scope="session")
+def env():
+    """PickCube in the simulator."""
+    from infoatlas_rl.maniskill.tasks import get_task
+    from infoatlas_rl.policies.environment import StateEnv
+
+    env = StateEnv(get_task("PickCube"), stop_at_success=True)
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="session")
+def policy_file(tmp_path_factory):
+    """An untrained policy for PickCube."""
+    path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
+    small_policy(chunk=16, execute=8, heads=4).save(path, {})
+    return path
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+KEYSTATE_ARMS = {"infoatlas", "infonet", "mine-100", "mine-1000", "no-mi", "even", "none"}
+SMALL_TRAINING = [
+    "demos.count=4",
+    "demos.processes=1",
+    "training.steps=24",
+    "training.batch_size=16",
+    "policy.width=32",
+    "policy.depth=1",
+    "validation.episodes=2",
+    "validation.processes=1",
+    "threads=1",
+]
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A policy that was trained in a few steps on four demonstrations: root folder, folder of the run, what was printed."""
+    root = tmp_path_factory.mktemp("root")
+    answer = run("tasks/train_policy.py", "env=PickCube", "keystates=even", f"paths.root={root}", *SMALL_TRAINING)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return root, root / "runs/policies/PickCube/even-0", answer.stdout

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"version", "columns", "files", "tables", "transforms"},
+    {"version", "columns", "files", "precision", "tables", "transforms"},
     {"checks", "processes", "records", "weights"},
     {"estimator", "distributions"},
     {"loss"},

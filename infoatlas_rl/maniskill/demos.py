@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.maniskill.envs import make_env, read_geometry
 from infoatlas_rl.maniskill.states import encode_states
 from infoatlas_rl.maniskill.tasks import Geometry, Task
 
@@ -271,8 +272,6 @@ class _GeometryReader:
             return self.task.geometry
         if "geometry" in episode:
             return Geometry(**episode["geometry"])
-        from infoatlas_rl.maniskill.envs import make_env, read_geometry
-
         if self.env is None:
             self.env = make_env(self.task)
         seed = int(episode["episode_seed"])

@@ -30,6 +30,7 @@ from infoatlas_rl.baselines.paper import PaperConfig, PaperInfoAtlas
 from infoatlas_rl.checks import check_numbers
 from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
+from infoatlas_rl.precision import bfloat16_is_fast
 from infoatlas_rl.pretraining.atlas import AtlasConfig, Problem, sample_problems, sample_sizes
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class PretrainConfig:
     checkpoint_minutes: float = 4.0
     validation_problems: int = 32
     autocast: bool = True
-    """Matrix products in bfloat16."""
+    """Matrix products in bfloat16, where they are fast."""
 
     def __post_init__(self) -> None:
         check_numbers(self, or_zero=("weight_decay", "warmup", "seed", "checkpoint_minutes"))
@@ -163,7 +164,7 @@ class Pretrainer:
         problem = self.problem(self.step)
         figures = {"loss": math.nan}
         try:
-            result = regret(self.model, problem, autocast=config.autocast)
+            result = regret(self.model, problem, autocast=config.autocast and bfloat16_is_fast(self.device))
             loss = result.loss()
             loss.backward()
             figures = {

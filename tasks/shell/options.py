@@ -30,8 +30,9 @@ def defaults(group: str, schema: type, name: str = "default") -> None:
     """Make the fields of a dataclass, with their defaults, the options ``group.*`` of configs that list ``group: name``."""
     node = OmegaConf.structured(schema)
     # The options of a frozen dataclass are still to be set; it is frozen once it has been built from them.
-    for part in [node, *(value for value in node.values() if isinstance(value, DictConfig))]:
-        OmegaConf.set_readonly(part, False)
+    for part in [node, *(node._get_node(field) for field in node)]:
+        if isinstance(part, DictConfig):
+            OmegaConf.set_readonly(part, False)
     ConfigStore.instance().store(group=group, name=name, node=node)
 
 

@@ -22,9 +22,9 @@ from infoatlas_rl.maniskill.states import STATE_INDEX, positions
 from infoatlas_rl.maniskill.tasks import configured_task
 from infoatlas_rl.records import keep_result, provenance
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.collect_demos import demonstrations
 from infoatlas_rl.tasks.shell.options import defaults
 from infoatlas_rl.tasks.shell.progress import progress_bar
+from infoatlas_rl.tasks.shell.sources import demonstrations
 from infoatlas_rl.weights import weights_hash
 
 defaults("discovery", KeyStateConfig)

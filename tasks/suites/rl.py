@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
+from infoatlas_rl.policies.evaluation import wilson
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task, released_policy
-from infoatlas_rl.policies.rollout import wilson
 from infoatlas_rl.records import command_line, keep_result
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.suites.arms import paths, run_all, run_task

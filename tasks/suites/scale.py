@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
-from infoatlas_rl.policies.rollout import success_rate
+from infoatlas_rl.policies.evaluation import success_rate
 from infoatlas_rl.records import command_line, keep_result
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.suites.arms import (

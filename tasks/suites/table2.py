@@ -11,8 +11,8 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl.maniskill.tasks import TASKS
+from infoatlas_rl.policies.evaluation import success_rate
 from infoatlas_rl.policies.protocol import unseen_episodes
-from infoatlas_rl.policies.rollout import success_rate
 from infoatlas_rl.records import command_line, keep_result
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.options import CONFIGS

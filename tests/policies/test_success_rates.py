@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infoatlas_rl.policies.rollout import success_rate
+from infoatlas_rl.policies.evaluation import success_rate
 
 
 def test_scenes_that_three_trainings_were_evaluated_on_count_once_in_the_interval():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from infoatlas_rl.distributions import BMI_TASKS, DISCRETE_TASKS
-from infoatlas_rl.policies.rollout import success_rate
+from infoatlas_rl.policies.evaluation import success_rate
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
