@@ -9,6 +9,7 @@ import re
 import shlex
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -200,3 +201,17 @@ def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_writable(path: Path) -> None:
+    """Raise a ValueError unless a file can be written there; its folder is made. Ask before the work, not after it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror}); name a file in a folder that can be written to"
+        ) from error
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name a file, as in {path / 'result.json'}")

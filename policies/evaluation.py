@@ -7,7 +7,6 @@ evaluation that was killed goes on where it was.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 
 from infoatlas_rl.files import sha256
 from infoatlas_rl.maniskill.tasks import Task
+from infoatlas_rl.policies.environment import StateEnv
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import evaluation_scenes, policy_task
 from infoatlas_rl.policies.rollout import Episode, rollout
@@ -124,8 +124,6 @@ def _start_worker(policy: str, stop_at_success: bool) -> None:
 
 def _run_seed(seed: int) -> Episode:
     if "env" not in _worker:  # here, so that an error reaches the caller with its traceback
-        from infoatlas_rl.policies.environment import StateEnv  # the simulator is for workers alone: it takes 300 MB
-
         torch.set_num_threads(1)
         _worker["policy"] = KeyStatePolicy.load(_worker["path"])
         _worker["env"] = StateEnv(_worker["policy"].task, stop_at_success=_worker["stop_at_success"])
@@ -216,17 +214,3 @@ class Evaluation:
         if self.stop_at_success:
             del content["k_at_end"]
         return content
-
-
-def require_writable(path: Path) -> None:
-    """Raise a ValueError unless a file can be written there; its folder is made. Ask before the work, not after it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be written ({error.strerror}); name a file in a folder that can be written to"
-        ) from error
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder; name a file, as in {path / 'result.json'}")

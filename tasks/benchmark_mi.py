@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from omegaconf import DictConfig
 
+from infoatlas_rl.files import require_writable
 from infoatlas_rl.records import provenance, write_json
 from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.tasks.suites import ablation, atlas, consistency, gradient, independence, known, order
@@ -41,6 +42,7 @@ def main(cfg: DictConfig) -> None:
     for name in COUNTS:
         if cfg[name] < 1:
             raise ValueError(f"{name} has to be at least 1, not {cfg[name]}")
+    require_writable(Path(cfg.out))
     torch.set_num_threads(cfg.threads)
     run, table = SUITES[cfg.suite]
     result = run(cfg)

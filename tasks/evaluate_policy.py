@@ -17,8 +17,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from infoatlas_rl.files import lock_folder
-from infoatlas_rl.policies.evaluation import Evaluation, evaluate, noted, require_writable
+from infoatlas_rl.files import lock_folder, require_writable
+from infoatlas_rl.policies.evaluation import Evaluation, evaluate, noted
 from infoatlas_rl.policies.protocol import policy_task, released_policy
 from infoatlas_rl.records import provenance, write_json
 from infoatlas_rl.tables import Table

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl import __version__
 from infoatlas_rl.baselines.infonet import InfoNet, InfoNetConfig, write_infonet
-from infoatlas_rl.files import lock_folder, read_checkpoint, replace_file, require_same_run
+from infoatlas_rl.files import lock_folder, read_checkpoint, replace_file, require_same_run, require_writable
 from infoatlas_rl.pretraining.infonet import InfoNetTraining, train_step
 from infoatlas_rl.records import describe_machine
 from infoatlas_rl.tasks.shell.options import defaults, hydra_main
@@ -30,12 +30,11 @@ def pretrain(cfg: DictConfig) -> Path:
     """Train, or go on; returns the weights file.
 
     Raises:
-        ValueError: another run is at work in ``run``, or its checkpoint is damaged or of another configuration.
-        IsADirectoryError: ``out`` is a folder, which is found before the training.
+        ValueError: another run is at work in ``run``, its checkpoint is damaged or of another configuration, or ``out`` cannot be
+            written.
     """
     folder = Path(cfg.run)
-    if Path(cfg.out).is_dir():
-        raise IsADirectoryError(f"out={cfg.out} is a folder; name a file")
+    require_writable(Path(cfg.out))
     with lock_folder(folder):
         return _run(cfg, folder)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from infoatlas_rl.policies.evaluation import require_writable
+from infoatlas_rl.files import require_writable
 from infoatlas_rl.policies.policy import FORMAT, KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task
 from infoatlas_rl.records import keep_result

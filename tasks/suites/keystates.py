@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl import InfoAtlasLoss
+from infoatlas_rl.files import require_writable
 from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet, score_key_states
 from infoatlas_rl.keystates.metrics import agreement, consistency
 from infoatlas_rl.keystates.retiming import retime
@@ -51,6 +52,7 @@ class Data:
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
+    require_writable(Path(cfg.out))
     torch.set_num_threads(cfg.threads)
     task = configured_task(cfg.env.task)
     unknown = set(cfg.only or ()) - set(cfg.arms)

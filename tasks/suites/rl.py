@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from infoatlas_rl.files import require_writable
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
 from infoatlas_rl.policies.evaluation import wilson
 from infoatlas_rl.policies.policy import KeyStatePolicy
@@ -19,6 +20,7 @@ from infoatlas_rl.tasks.suites.arms import paths, run_all, run_task
 
 
 def run(cfg: DictConfig) -> None:
+    require_writable(Path(cfg.out))
     if not cfg.only_collect:
         jobs = [(arm, seed) for seed in cfg.seeds for arm in cfg.arms]
         named = [(f"{arm}, seed {seed}", partial(_job, cfg, arm, seed)) for arm, seed in jobs]

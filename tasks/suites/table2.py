@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from infoatlas_rl.files import require_writable
 from infoatlas_rl.maniskill.tasks import TASKS
 from infoatlas_rl.policies.evaluation import success_rate
 from infoatlas_rl.policies.protocol import unseen_episodes
@@ -25,6 +26,7 @@ BOOTSTRAPS = 10_000
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
+    require_writable(Path(cfg.out))
     arms = OmegaConf.to_container(cfg.seeds)
     ranks = range(max(map(len, arms.values())))
     jobs = [(arm, seeds[rank]) for rank in ranks for arm, seeds in arms.items() if rank < len(seeds)]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from infoatlas_rl.policies.evaluation import Evaluation, evaluate, require_writable, wilson
+from infoatlas_rl.files import require_writable
+from infoatlas_rl.policies.evaluation import Evaluation, evaluate, wilson
 from infoatlas_rl.processes import scatter
 from tests.conftest import small_policy
 
