@@ -12,13 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+# The tests run in two processes: more threads than cores would only be in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import torch
 
 from infoatlas_rl import InfoAtlas, InfoAtlasConfig
-from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
-from infoatlas_rl.policies.scene import quaternion_matrix
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -192,6 +193,9 @@ def random_quaternions(count, generator):
 
 def random_states(count, seed=0):
     """States whose poses, sizes and relations fit together; the rest is zero."""
+    from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
+    from infoatlas_rl.policies.scene import quaternion_matrix
+
     g = torch.Generator().manual_seed(seed)
     states = torch.zeros(count, STATE_DIM)
     down = torch.tensor([0.0, 1.0, 0.0, 0.0])
@@ -211,6 +215,8 @@ def random_states(count, seed=0):
 
 def fake_demos(count=6, length=40, task="PickCube", control_mode="pd_joint_pos"):
     """Demonstrations of random smooth joint motion; the object is held in the second half."""
+    from infoatlas_rl.maniskill.states import STATE_INDEX
+
     generator = np.random.default_rng(0)
     demos = []
     for seed in range(count):
