@@ -95,7 +95,7 @@ def write_model(path: Path, model: nn.Module, file_format: str, record: dict[str
 def read_model(path: Path, file_format: str, build: Callable[[dict[str, Any]], M], script: str) -> tuple[M, dict[str, Any]]:
     """Read what :func:`write_model` wrote; ``build`` makes the model of a configuration, ``script`` trains another one."""
     if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
+        raise WeightsError(f"{path}: no such file; {script} makes one")
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

@@ -80,6 +80,8 @@ def collect_demonstrations(
         RuntimeError: scene after scene fails, and the reasons are listed; or a process died.
         FullDiskError: in one line.
     """
+    if processes < 1:
+        raise ValueError(f"demos.processes has to be at least 1, not {processes}")
     if count < 1:
         raise ValueError(f"demos.count has to be at least 1, not {count}")
     if first_seed < 0:

@@ -69,7 +69,7 @@ def test_wrong_arguments_are_refused(tmp_path):
         InfoNetLoss(sides="x")
     with pytest.raises(ValueError, match="InfoNet reads pairs of scalars"):
         InfoNetLoss(sides="y").mi(*correlated(50, [0.5, 0.5]))
-    with pytest.raises(WeightsError, match=r"pretrain_infonet\.py makes it"):
+    with pytest.raises(WeightsError, match=r"pretrain_infonet\.py makes one"):
         InfoNetLoss(weights=tmp_path / "none.safetensors")
 
 

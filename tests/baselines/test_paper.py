@@ -1,4 +1,9 @@
+import pytest
 import torch
+
+pytest.importorskip("hydra")
+
+from omegaconf import OmegaConf
 
 from infoatlas_rl.baselines.paper import PaperConfig, PaperInfoAtlas
 from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems
@@ -8,29 +13,24 @@ from tests.conftest import compose
 SMALL = PaperConfig(width=16, latents=4, heads=4, joint_layers=1, marginal_layers=1, decoder_layers=2, decoder_width=32)
 
 
-def test_the_published_sizes_take_a_training_step():
-    """A billion parameters; in half precision and with plain gradient descent, to fit into the memory of a laptop."""
-    from hydra.utils import instantiate
-
-    config = instantiate(compose("pretrain", "size=paper").model)
+def test_the_published_sizes_have_a_billion_parameters():
+    config = OmegaConf.to_object(compose("pretrain", "size=paper").model)
     assert (config.width, config.joint_layers, config.marginal_layers) == (1536, 16, 8)
     assert (config.decoder_layers, config.decoder_width, config.max_dim) == (7, 8196, 20)
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    try:
+    with torch.device("meta"):  # counted, not allocated
         network = config.build()
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert sum(p.numel() for p in network.parameters()) > 0.9e9
+    assert 0.9e9 < sum(p.numel() for p in network.parameters()) < 1.3e9
+
+
+def test_the_published_architecture_takes_a_training_step():
+    torch.manual_seed(0)
+    network = SMALL.build()
     problem = sample_problems(1, 64, 2, 3, AtlasConfig(query=32, truth=32), torch.Generator().manual_seed(0))
     loss = regret(network, problem, autocast=False).loss()
     loss.backward()
     assert bool(torch.isfinite(loss))
     assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in network.parameters())
-    last = network.decoder[-1].bias
-    before = last.detach().clone()
-    torch.optim.SGD(network.parameters(), lr=10.0).step()
-    assert not torch.equal(last, before)
+    assert float(network.decoder[-1].weight.grad.abs().sum()) > 0
 
 
 def test_a_small_one_fits_one_batch_of_problems():

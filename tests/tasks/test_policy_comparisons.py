@@ -11,7 +11,7 @@ pytest.importorskip("hydra")
 pytest.importorskip("stable_baselines3")
 
 from infoatlas_rl.files import replace_file
-from infoatlas_rl.tasks import benchmark_rl, benchmark_scale, table2
+from infoatlas_rl.tasks.suites import rl, scale, table2
 from tests.conftest import KEYSTATE_ARMS, SMALL_TRAINING, compose, run
 
 
@@ -46,11 +46,11 @@ def test_success_against_demonstrations_is_gathered(tmp_path, monkeypatch):
             temporary.write_text(json.dumps({"episodes": episodes}))
         assert ("keystates.path" in given) == (given["keystates"] == "infoatlas")
 
-    monkeypatch.setattr(benchmark_scale, "run_task", lambda script, log, *options: discovered.append((script, options)))
-    monkeypatch.setattr(benchmark_scale, "collect_first", lambda cfg, count: None)
-    monkeypatch.setattr(benchmark_scale, "train_and_evaluate", train)
+    monkeypatch.setattr(scale, "run_task", lambda script, log, *options: discovered.append((script, options)))
+    monkeypatch.setattr(scale, "collect_first", lambda cfg, count: None)
+    monkeypatch.setattr(scale, "train_and_evaluate", train)
     files = [f"out={tmp_path}/scale.json", f"picture={tmp_path}/scale.png", f"run={tmp_path}/run"]
-    benchmark_scale.run(compose("benchmark_scale", "env=StackCube", "counts=[20,50]", "seeds=[0,1]", "episodes=10", *files))
+    scale.run(compose("benchmark_scale", "env=StackCube", "counts=[20,50]", "seeds=[0,1]", "episodes=10", *files))
     arms = json.loads((tmp_path / "scale.json").read_text())["StackCube"]["arms"]
     assert {arm: {count: (r["k"], r["n"]) for count, r in found.items()} for arm, found in arms.items()} == {
         arm: {"20": (4, 20), "50": (10, 20)} for arm in ("infoatlas", "none")
@@ -108,10 +108,10 @@ def test_curves_of_learners_are_gathered_over_seeds_and_rewards(tmp_path, monkey
         with replace_file(log.parent / "curve.json") as temporary:
             temporary.write_text(json.dumps(result))
 
-    monkeypatch.setattr(benchmark_rl, "run_task", learner)
+    monkeypatch.setattr(rl, "run_task", learner)
     for reward in ("normalized_dense", "sparse"):
         files = [f"out={tmp_path}/rl.json", f"picture={tmp_path}/rl.png", f"run={tmp_path}/{reward}"]
-        benchmark_rl.run(compose("benchmark_rl", "env=PickCube", f"reward={reward}", *files))
+        rl.run(compose("benchmark_rl", "env=PickCube", f"reward={reward}", *files))
     content = json.loads((tmp_path / "rl.json").read_text())
     assert list(content) == ["PickCube, normalized dense reward", "PickCube, sparse reward"]
     for entry in content.values():
