@@ -14,7 +14,7 @@ from infoatlas_rl.transforms import transformed
 
 Sides = Literal["x", "y", "both"]
 
-MIN_SAMPLES = 16
+MIN_SAMPLES = 8
 """Fewer samples than this are refused."""
 
 

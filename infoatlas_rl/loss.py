@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,24 +13,28 @@ import torch
 import torch.distributed as dist
 from einops import rearrange
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from infoatlas_rl.checks import Sides, check_classes, check_samples, check_slices
 from infoatlas_rl.estimator.bounds import BOUNDS
 from infoatlas_rl.estimator.critic import Critic
-from infoatlas_rl.estimator.estimate import chunks
 from infoatlas_rl.estimator.model import InfoAtlas, load_pretrained
+from infoatlas_rl.estimator.parts import Single, by_parts
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
-from infoatlas_rl.transforms import outside_transforms, transformed, untraced
+from infoatlas_rl.objectives.dependence import dependence
+from infoatlas_rl.objectives.independence import Independence
+from infoatlas_rl.transforms import outside_transforms, untraced
 from infoatlas_rl.weights import fingerprint
 
-Gradient = Literal["envelope", "full"]
+if dist.is_available():
+    from torch.distributed.nn.functional import all_gather as gather
+
+Direction = Literal["maximise", "minimise"]
+Gradient = Literal["canonical", "envelope", "full"]
 Frames = tuple[Tensor | None, Tensor | None]
 
+MIN_MEMORY = 256
 SHIFTS = 4
 """Product samples per joint sample: for the small batches of a loss more of them cost time and gain nothing."""
-PART = 30_000
-"""Samples, of all slices and data sets together, that are worked on at a time: with gradients about a gigabyte."""
 
 
 class InfoAtlasLoss(nn.Module):
@@ -41,17 +46,20 @@ class InfoAtlasLoss(nn.Module):
         loss = task_loss + 0.1 * mi_loss(x, y)      # maximises I(x; y)
         loss.backward()
 
+    ``InfoAtlasLoss(direction="minimise")`` is a penalty that takes dependence away.
+
     The pretrained network inside is frozen: it has no trainable parameters, stays in evaluation mode under
-    ``train()``, and nothing of it enters the ``state_dict`` of the module that contains this one.
+    ``train()``, and nothing of it enters the ``state_dict`` of the module that contains this one. What a penalty learns of
+    earlier batches is its own as well: it is in :meth:`state`, and :meth:`reset` forgets it.
 
     Slices are a function of the seed, the sizes of x and y, and in training of ``step``, the number of training calls so far
     (of ``forward``, ``mi`` and ``pointwise`` alike). Evaluation uses those of step 0, whatever is trained in between. A resumed
     run gets the same slices as an uninterrupted one if it keeps ``mi_loss.state()`` and gives it to ``mi_loss.restore()``.
 
-    ``torch.func`` transforms (``grad``, ``jacrev``, ``vmap``, also of each other; ``jvp`` with the envelope gradient) work, and
-    are one training call each. ``torch.compile`` makes one graph but for new slices; with ``fullgraph=True`` it needs fixed
-    slices or none, ``check_finite=False``, and one call of that size before. Large inputs are worked on in parts of ``PART``
-    samples, and then can be differentiated once.
+    ``torch.func`` transforms (``grad``, ``jacrev``, ``vmap``, also of each other; ``jvp`` with the envelope gradient) work,
+    and are one training call each. ``torch.compile`` makes one graph but for new slices; with ``fullgraph=True`` it needs
+    fixed slices or none, ``check_finite=False``, and one call of that size before. Large inputs are worked on in parts, and
+    then can be differentiated once.
 
     Args:
         slices: S, random projections that are averaged (InfoAtlas, Eq. 10). None: no slicing, for x and y of at most
@@ -62,15 +70,26 @@ class InfoAtlasLoss(nn.Module):
             ones, which makes the objective deterministic. In evaluation mode slices are always kept.
         bound: ``"dv"``, ``"nwj"``, ``"smile"`` or ``"infonce"``, evaluated with the same critic; InfoNCE has four
             negatives per sample here, so at most log 5 = 1.6 nats.
-        gradient: ``"envelope"`` differentiates through the critic's arguments only (cheap, and exact at the optimum of
-            the bound) and corrects the size: critics written on few samples are shrunk, and so are their gradients, by
-            a share that was learned on the atlas. ``"full"`` differentiates also through the solve of the last layer,
-            and is not corrected.
-        classes: ``"x"``, ``"y"`` or ``"both"``: these sides are class labels without an order, integers or booleans, ``(n,)`` or
-            ``(b, n)``; they are one-hot encoded. The number of columns is that of the distinct labels in the call: where
+        gradient: what :meth:`forward` follows when it maximises. ``"canonical"``, the default: canonical information of whole
+            vectors, contrasted over all pairs of the batch where x and y are views, see
+            :mod:`infoatlas_rl.objectives.dependence`; it trains encoders best. ``"envelope"``: the bound, through the
+            critic's arguments only (exact at its optimum), corrected in size by a share that was learned on the atlas, as
+            :meth:`mi` and :meth:`pointwise` have it. ``"full"``: the bound, through the solve of the last layer, too,
+            uncorrected.
+        direction: ``"maximise"`` dependence, or ``"minimise"`` it: :meth:`forward` is then a penalty that rests on a memory, see
+            :mod:`infoatlas_rl.objectives.independence`, and what it guarantees in ``docs/minimising.md``.
+        memory: pairs of earlier batches that the penalty, and :meth:`compute`, rest on.
+        views: x and y are two views in one space, as two augmentations through one encoder are. None: if they have as many
+            columns.
+        reduction: of :meth:`forward` over data sets: ``"mean"``, ``"sum"`` or ``"none"``.
+        gather_distributed: :meth:`forward` sees the samples of all ranks of ``torch.distributed``, which have to be as many
+            on each; averaged over ranks, as ``DistributedDataParallel`` does, gradients are those of one process with the
+            whole batch.
+        classes: ``"x"``, ``"y"`` or ``"both"``: these sides are class labels without an order, integers or booleans, ``(n,)``
+            or ``(b, n)``; they are one-hot encoded. The number of columns is that of the distinct labels in the call: where
             batches may lack a class, ``torch.nn.functional.one_hot(labels, count)`` without ``classes`` keeps it fixed.
-        check_finite: look for NaN and infinity, for which a GPU is waited for. With False, and in ``torch.func`` transforms, they
-            are a ``torch.linalg.LinAlgError`` of the first decomposition instead, or the loss is meaningless.
+        check_finite: look for NaN and infinity, for which a GPU is waited for. With False, and in ``torch.func`` transforms,
+            they are a ``torch.linalg.LinAlgError`` of the first decomposition instead, or the loss is meaningless.
         per_rank_slices: under ``torch.distributed`` every rank draws training slices of its own; by default all the same.
         seed: of the slices.
         weights: name of released weights or a path, see :meth:`InfoAtlas.from_pretrained`; or a loaded model.
@@ -84,7 +103,12 @@ class InfoAtlasLoss(nn.Module):
         sides: Literal["both", "x", "y"] = "both",
         resample: bool = True,
         bound: str = "dv",
-        gradient: Gradient = "envelope",
+        gradient: Gradient = "canonical",
+        direction: Direction = "maximise",
+        memory: int = 2048,
+        views: bool | None = None,
+        reduction: Literal["mean", "sum", "none"] = "mean",
+        gather_distributed: bool = False,
         classes: Sides | None = None,
         check_finite: bool = True,
         per_rank_slices: bool = False,
@@ -101,40 +125,66 @@ class InfoAtlasLoss(nn.Module):
         for name, value, accepted in (
             ("sides", sides, ("both", "x", "y")),
             ("bound", bound, tuple(BOUNDS)),
-            ("gradient", gradient, ("envelope", "full")),
+            ("gradient", gradient, ("canonical", "envelope", "full")),
+            ("direction", direction, ("maximise", "minimise")),
+            ("reduction", reduction, ("mean", "sum", "none")),
         ):
             if value not in accepted:
                 raise ValueError(f"{name} has to be one of {', '.join(accepted)}, not {value!r}")
+        if not isinstance(memory, Integral) or memory < MIN_MEMORY:
+            raise ValueError(f"memory has to be an integer of at least {MIN_MEMORY}, not {memory!r}")
+        self.direction, self.memory, self.views, self.reduction = direction, int(memory), views, reduction
+        self.gather_distributed = gather_distributed
         self.slices, self.k, self.sides, self.resample = slices, k, sides, resample
         self.bound, self.gradient, self.classes = bound, gradient, classes
+        # Of mi and pointwise.
+        self._followed = "full" if gradient == "full" else "envelope"
         self.check_finite, self.per_rank_slices = check_finite, per_rank_slices
         # In a tuple the network is no submodule: no parameters, no state_dict, no train().
         self._frozen = (model,)
         self._fingerprint = fingerprint(model)
         self._kept: dict[tuple[int, int, int], Frames] = {}
+        self._independence = Independence(self.memory, int(seed) % 2**63)
+        self._seen: tuple[Tensor, Tensor] | None = None
         self.reseed(seed)
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Negative MI in nats, averaged over slices and batch, a scalar.
+    def forward(self, x: Tensor, y: Tensor, conditional: Tensor | None = None) -> Tensor:
+        """What is to be minimised, a scalar, or ``(b,)`` with ``reduction="none"``.
+
+        Maximising: minus the MI of the batch in nats, averaged over slices, as :meth:`mi` says it; its gradient is what
+        ``gradient`` names. Minimising: the penalty, in nats; in training every call learns from the batch and remembers it.
 
         Args:
-            x: ``(n, dx)`` or ``(b, n, dx)``; n paired samples, at least 16, of one or of b data sets; ``(n,)`` for a single
+            x: ``(n, dx)`` or ``(b, n, dx)``; n paired samples, at least 8, of one or of b data sets; ``(n,)`` for a single
                 column. Integers and booleans are numbers, unless ``classes`` says that they are labels.
             y: ``(n, dy)`` or ``(b, n, dy)``, likewise.
+            conditional: z, ``(n, dz)`` or ``(b, n, dz)``: of the conditional I(x; y | z) = I(x; y, z) - I(x; z), maximised only.
 
         Raises:
             TypeError, ValueError: shapes that do not match, too few samples, NaN or infinity, or more than 20 dimensions
                 without slicing. Constant columns, duplicated rows and ties are fine: value and gradients are finite; gradients
                 of float16 beyond 65504 are cut there.
         """
-        return -self.mi(x, y).mean()
+        if self.gather_distributed:
+            x, y, conditional = (_gathered(side) for side in (x, y, conditional))
+        if self.direction == "minimise":
+            return self._penalty(x, y, conditional)
+        if self.gradient != "canonical":
+            return self._reduced(-self._conditional_mi(x, y, conditional))
+        with torch.no_grad():
+            value = -self._conditional_mi(x, y, conditional)
+        if not torch.is_grad_enabled():
+            return self._reduced(value)
+        # The value of the estimate, the gradient of the objective.
+        objective = -self._objective(x, y, conditional).to(value.dtype)
+        return self._reduced(value + (objective - objective.detach()))
 
     def mi(self, x: Tensor, y: Tensor) -> Tensor:
         """Mutual information in nats, at least float32: a scalar for one data set, ``(b,)`` for b of them; differentiable."""
 
         def bounds(critic: Critic) -> Tensor:
             values = BOUNDS[self.bound](critic.joint, critic.product)
-            if self.gradient == "full":
+            if self._followed == "full":
                 return values
             # The value of the bound, the size of the true gradient.
             return values.detach() + self._frozen[0].gradient_gain(critic) * (values - values.detach())
@@ -145,20 +195,78 @@ class InfoAtlasLoss(nn.Module):
         """Pointwise MI of every sample in nats, averaged over slices: ``(n,)`` or ``(b, n)``. Its mean is the DV bound."""
         return self._mean_over_slices(x, y, lambda critic: critic.joint)
 
+    def update(self, x: Tensor, y: Tensor) -> None:
+        """Remember a batch ``(n, dx), (n, dy)`` for :meth:`compute`; for logging, as with metrics elsewhere."""
+        pair = x.detach(), y.detach()
+        kept = (
+            pair if self._seen is None else tuple(torch.cat(both)[: self.memory] for both in zip(pair, self._seen, strict=True))
+        )
+        self._seen = (kept[0], kept[1])
+
+    def compute(self) -> Tensor:
+        """MI in nats of the last ``memory`` samples that :meth:`update` was given: it sees what a batch cannot show."""
+        if self._seen is None:
+            raise RuntimeError("compute() needs update(x, y) first")
+        with torch.no_grad():
+            return self.mi(*self._seen)
+
+    def reset(self) -> None:
+        """Forget all earlier batches."""
+        self._seen = None
+        self._independence.reset()
+
     def reseed(self, seed: int) -> None:
         """Draw the slices anew, now and from here on, from another seed; training starts at step 0."""
         self.restore({"seed": seed, "step": 0})
 
-    def state(self) -> dict[str, int]:
-        """All that the slices of the calls to come depend on: ``{"seed": ..., "step": ...}``."""
-        return {"seed": self.seed, "step": self.step}
+    def state(self) -> dict[str, Any]:
+        """All that the calls to come depend on: ``seed`` and ``step`` of the slices; minimising, the ``memory``, too."""
+        state = {"seed": self.seed, "step": self.step}
+        return state | ({"memory": self._independence.state()} if self.direction == "minimise" else {})
 
-    def restore(self, state: dict[str, int]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state` was taken."""
-        if set(state) != {"seed", "step"}:
+        if not {"seed", "step"} <= set(state) <= {"seed", "step", "memory"}:
             raise ValueError(f"state has to be what state() returned, with seed and step, not {sorted(state)}")
         self.seed, self.step = int(state["seed"]), int(state["step"])
+        if "memory" in state:
+            self._independence.restore(state["memory"])
         self._kept.clear()
+
+    def _conditional_mi(self, x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+        return self.mi(x, y) if z is None else self.mi(x, torch.cat([y, z.to(y)], dim=-1)) - self.mi(x, z)
+
+    def _objective(self, x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+        x, y, batched = check_samples(x, y, None, classes=self.classes, finite=False)
+        with torch.autocast(x.device.type, enabled=False):
+            x, y = (Single.apply(side) if side.dtype in (torch.float16, torch.bfloat16) else side for side in (x, y))
+            dtype = torch.promote_types(x.dtype, y.dtype)
+            x, y = x.to(dtype), y.to(dtype)
+            if z is not None:
+                z = (z if z.ndim == 3 else z.unsqueeze(0)).to(y)
+                both = dependence(x, torch.cat([y, z], dim=-1), views=False)
+                value = both - dependence(x, z, views=False)
+            else:
+                views = x.shape[-1] == y.shape[-1] if self.views is None else self.views
+                value = dependence(x, y, views=views)
+        return value if batched else value[0]
+
+    def _penalty(self, x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+        if z is not None:
+            raise ValueError("conditional= is for direction='maximise'; to minimise I(x; y | z) is not supported")
+        x, y, batched = check_samples(x, y, None, classes=self.classes, finite=self.check_finite)
+        if batched and len(x) > 1:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; direction='minimise' takes one data set, (n, d): its memory is of one"
+            )
+        with torch.autocast(x.device.type, enabled=False):
+            penalty = self._independence(x[0], y[0], learn=self.training and torch.is_grad_enabled())
+        return self._reduced(penalty.to(_result_type(x, y)))
+
+    def _reduced(self, values: Tensor) -> Tensor:
+        if self.reduction == "none":
+            return values
+        return values.sum() if self.reduction == "sum" else values.mean()
 
     def _mean_over_slices(self, x: Tensor, y: Tensor, of: Callable[[Critic], Tensor]) -> Tensor:
         """Mean over slices of what ``of`` makes of a critic of s data sets, ``(s, ...)``."""
@@ -169,15 +277,14 @@ class InfoAtlasLoss(nn.Module):
 
         def part(x: Tensor, y: Tensor) -> Tensor:
             with torch.autocast(x.device.type, enabled=False):
-                return of(model(x, y, full_gradient=self.gradient == "full", shifts=SHIFTS))
+                return of(model(x, y, full_gradient=self._followed == "full", shifts=SHIFTS))
 
         # Ranks and projections in at least single precision, also under autocast.
         with torch.autocast(x.device.type, enabled=False):
-            x, y = (_Single.apply(t) if t.dtype in (torch.float16, torch.bfloat16) else t for t in (x, y))
+            x, y = (Single.apply(t) if t.dtype in (torch.float16, torch.bfloat16) else t for t in (x, y))
             if self.slices is not None:
                 x, y = self._slice(x, y)
-        small = len(x) * x.shape[1] <= PART
-        values = _in_parts(x, y, part) if small or transformed() else _InParts.apply(x, y, part)
+        values = by_parts(x, y, part)
         means = rearrange(values, "(b s) ... -> b s ...", b=b).mean(1).to(dtype)
         return means if batched else means[0]
 
@@ -231,68 +338,15 @@ class InfoAtlasLoss(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"slices={self.slices}, k={self.k}, sides={self.sides!r}, resample={self.resample}, bound={self.bound!r}, "
-            f"gradient={self.gradient!r}, weights={self._fingerprint}"
+            f"gradient={self._followed!r}, weights={self._fingerprint}"
         )
 
 
-Part = Callable[[Tensor, Tensor], Tensor]
-
-
-def _in_parts(x: Tensor, y: Tensor, part: Part) -> Tensor:
-    return torch.cat([part(*pair) for pair in chunks(x, y, PART)])
-
-
-class _InParts(torch.autograd.Function):
-    """What ``part`` makes of data sets, some of them at a time. The backward pass computes every part again: nothing is kept of
-    them in between, so that memory is that of one part (checkpoints of PyTorch keep little, but leave the heap in pieces)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, part: Part) -> Tensor:
-        ctx.save_for_backward(x, y)
-        ctx.part = part
-        return _in_parts(x, y, part)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        saved, needed = ctx.saved_tensors, ctx.needs_input_grad[:2]
-        grads = [torch.empty_like(t) if need else None for t, need in zip(saved, needed, strict=True)]
-        start = 0
-        for pair in chunks(*saved, PART):
-            rows = slice(start, start + len(pair[0]))
-            start = rows.stop
-            pair = [t.detach().requires_grad_(need) for t, need in zip(pair, needed, strict=True)]
-            with torch.enable_grad():
-                values = ctx.part(*pair)
-            found = iter(torch.autograd.grad(values, [t for t in pair if t.requires_grad], grad[rows]))
-            for whole in grads:
-                if whole is not None:
-                    whole[rows] = next(found)
-        return grads[0], grads[1], None
-
-
-class _Single(torch.autograd.Function):
-    """Half to single precision. What of a gradient is too large for half precision is cut, but infinity stays: it is how a
-    gradient scaler sees that its scale is too large."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(samples: Tensor) -> Tensor:
-        return samples.float()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.dtype = inputs[0].dtype
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        limit = torch.finfo(ctx.dtype).max
-        return torch.where(grad.isinf(), grad, grad.clamp(-limit, limit)).to(ctx.dtype)
-
-    @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
-        return tangent.float()
+def _gathered(side: Tensor | None) -> Tensor | None:
+    """The samples of all ranks, in their order; gradients come back to each."""
+    if side is None or not (dist.is_available() and dist.is_initialized()):
+        return side
+    return torch.cat(gather(side.contiguous()), dim=-2 if side.ndim > 1 else 0)
 
 
 def _result_type(x: Tensor, y: Tensor) -> torch.dtype:

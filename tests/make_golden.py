@@ -151,7 +151,7 @@ def measured(model: InfoAtlas, case: Case) -> dict[str, list[float]]:
         "p_value": [] if result.p_value is None else [result.p_value],
     }
     sides = [x.requires_grad_(), y.requires_grad_()]
-    loss = InfoAtlasLoss(weights=model, **case.loss)(*sides)
+    loss = InfoAtlasLoss(weights=model, **{"gradient": "envelope"} | case.loss)(*sides)
     values["loss"] = [loss.item()]
     values["log gradient norm"], values["gradient"] = [], []
     for gradient in torch.autograd.grad(loss, sides):

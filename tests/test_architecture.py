@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"version", "columns", "files", "precision", "tables", "transforms"},
     {"checks", "processes", "records", "weights"},
-    {"estimator", "distributions"},
+    {"estimator", "distributions", "objectives"},
     {"loss"},
     {"baselines"},
     {"pretraining", "keystates"},

@@ -30,7 +30,7 @@ def test_the_loss_is_the_negative_mutual_information(loss):
 def test_gradient_agrees_with_the_analytic_one(d):
     # y_i = a_i x_i + sqrt(1 - a_i^2) e_i has I = -1/2 sum log(1 - a_i^2) and dI/da_i = a_i / (1 - a_i^2).
     # One data set of n = 1000 has a sampling error of some per cent; the mean over eight is compared.
-    plain = InfoAtlasLoss(slices=None)
+    plain = InfoAtlasLoss(slices=None, gradient="envelope")
     correlation = torch.linspace(0.3, 0.8, d)
     gradients = []
     for seed in range(8):
@@ -191,7 +191,7 @@ def test_identical_sides_are_finite(loss):
         ({"k": 21}, "k has to be 1 to 20"),
         ({"bound": "mine"}, "bound has to be one of dv, nwj, smile, infonce"),
         ({"sides": "left"}, "sides has to be one of both, x, y"),
-        ({"gradient": "none"}, "gradient has to be one of envelope, full"),
+        ({"gradient": "none"}, "gradient has to be one of canonical, envelope, full"),
     ],
 )
 def test_bad_options_list_the_accepted_ones(arguments, message):
@@ -255,7 +255,7 @@ def test_large_inputs_are_the_same_in_parts(monkeypatch, gradient):
         return values.detach(), x.grad, y.grad
 
     whole = results()
-    monkeypatch.setattr("infoatlas_rl.loss.PART", 130)  # two slices at a time
+    monkeypatch.setattr("infoatlas_rl.estimator.parts.PART", 130)  # two slices at a time
     for part, expected in zip(results(), whole, strict=True):
         torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-4)  # the network works in single precision
     x, y = correlated(64, [0.8] * 4)
@@ -269,9 +269,10 @@ def test_memory_is_that_of_one_part():
     code = """
 import torch
 from infoatlas_rl import loss
+from infoatlas_rl.estimator import parts
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
-loss.PART = 2000
+parts.PART = 2000
 x, y = torch.randn(2, 2000, 6)
 loss.InfoAtlasLoss(slices=1)(x.requires_grad_(), y).backward()
 one = peak()

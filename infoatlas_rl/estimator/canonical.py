@@ -25,6 +25,11 @@ from torch import Tensor, nn
 from infoatlas_rl.estimator.layers import SideNetwork, feature_count
 from infoatlas_rl.transforms import fixed
 
+TRAINED_SAMPLES = 64
+"""Of the smallest data set in pretraining; with fewer, dependence is shrunk by rules that know n against d."""
+SMALL_RIDGE = 4.0
+"""Times dx dy / n^2, of covariances of normal scores: with n near d all canonical correlations of independent data are 1."""
+
 
 class LinearCanonical(NamedTuple):
     """Affine maps to canonical coordinates: ``u = (z_x - mean_x) @ map_x``, likewise y, and the correlations rho."""
@@ -46,14 +51,20 @@ class LinearCanonical(NamedTuple):
 def linear_canonical(z_x: Tensor, z_y: Tensor, ridge: float) -> LinearCanonical:
     """Canonical correlation analysis of a batch of data sets ``(b, n, dx), (b, n, dy)``; not differentiable.
 
-    ``ridge`` is added to both covariances, so constant and duplicated columns give finite maps.
+    ``ridge``, more where samples are few for the dimension, is added to both covariances: constant and duplicated columns
+    give finite maps.
     """
     x, y = z_x.detach().double(), z_y.detach().double()
+    ridges = torch.full_like(x[:, 0, :1], ridge)
+    if x.shape[1] < TRAINED_SAMPLES:
+        dx, dy = ((z.amax(1) > z.amin(1)).sum(-1, keepdim=True) for z in (x, y))
+        ridges = (SMALL_RIDGE * dx * dy / x.shape[1] ** 2).to(x).clamp(min=ridge)
+    ridges = ridges.repeat(3, 1)
     mean_x, mean_y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
     halves = Moments.of_halves(x - mean_x, y - mean_y)
     # The analyses of all samples and of both halves go through one batch of decompositions.
     three = Moments(*(torch.cat([whole, half]) for whole, half in zip(halves.pooled(), halves, strict=True)))
-    chol_x, chol_y = (torch.linalg.cholesky(_plus_diagonal(c, torch.full_like(c[..., 0], ridge))) for c in three[:2])
+    chol_x, chol_y = (torch.linalg.cholesky(_plus_diagonal(c, ridges.expand(-1, c.shape[-1]))) for c in three[:2])
     u, rho, v_t = torch.linalg.svd(_whiten_cross(three.cross, chol_x, chol_y))
     u, v = _fix_signs(u, v_t.mT)
     map_x = torch.linalg.solve_triangular(chol_x.mT, u, upper=True)

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_classes, check_samples, check_slices
 from infoatlas_rl.estimator.bounds import BOUNDS
+from infoatlas_rl.estimator.canonical import TRAINED_SAMPLES
 from infoatlas_rl.estimator.critic import Critic
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
 
 LN2 = float(np.log(2))
 
-TRAINED = (64, 50_000)
+TRAINED = (TRAINED_SAMPLES, 50_000)
 """Samples: of the smallest data set in training, and of the largest one that the estimator was tested with."""
 MOST_TIES = 0.95
 """Share of equal values in a column, from which on the network has hardly seen such data."""

@@ -14,8 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from infoatlas_rl.estimator.canonical import Maps
+from infoatlas_rl.estimator.canonical import TRAINED_SAMPLES, Maps
 from infoatlas_rl.estimator.dual_path import DualPathEncoder
+
+SMALL_PRIOR = 48
+"""Samples below which the prior of the last layer gains weight, with the square of how far below."""
 
 
 class CriticParameters(NamedTuple):
@@ -84,6 +87,7 @@ class Hypernetwork(nn.Module):
         modulation, prior_mean, log_ridge, step_logit, shrink = generated.split(self.sizes, dim=-1)
         if self.fixed_ridge:
             log_ridge = torch.zeros_like(log_ridge)
+        small = math.log1p((SMALL_PRIOR / n) ** 2) if n < TRAINED_SAMPLES else 0.0
         with torch.autocast(code.device.type, enabled=False):
             rho = self.shrinkage(maps, n, shrink).clamp(max=0.995)
         return CriticParameters(
@@ -91,7 +95,7 @@ class Hypernetwork(nn.Module):
             modulation=modulation.unflatten(-1, self.modulation_shape),
             prior_mean=0.1 * prior_mean[:, :count],
             # To start with, a prior worth forty samples.
-            log_ridge=log_ridge[:, :count] + math.log(40 / n),
+            log_ridge=log_ridge[:, :count] + math.log(40 / n) + small,
             step_logit=4 + 4 * step_logit,
         )
 

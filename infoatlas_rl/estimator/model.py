@@ -150,7 +150,7 @@ class InfoAtlas(nn.Module):
                 ``(n,)`` or ``(b, n)``; they are one-hot encoded, so that above 20 classes slices are needed.
 
         Raises:
-            TypeError, ValueError: what was given and what is accepted; NaN, NaT, infinity, fewer than 16 samples, more than 20
+            TypeError, ValueError: what was given and what is accepted; NaN, NaT, infinity, fewer than 8 samples, more than 20
                 dimensions or classes without slices. Constant columns and ties are fine.
         """
         options = {"slices": slices, "k": k, "bound": bound, "cross_fit": cross_fit, "permutations": permutations}

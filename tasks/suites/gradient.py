@@ -13,7 +13,7 @@ from infoatlas_rl.tables import Table
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """dI/da of y_i = a_i x_i + sqrt(1 - a_i^2) e_i, where I = -1/2 sum log(1 - a_i^2) and dI/da_i = a_i / (1 - a_i^2)."""
-    loss = InfoAtlasLoss(slices=None, weights=cfg.weights)
+    loss = InfoAtlasLoss(slices=None, gradient="envelope", weights=cfg.weights)
     cells = []
     for n in (100, 1000):
         for d in (2, 5):

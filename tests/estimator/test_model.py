@@ -177,7 +177,7 @@ def test_units_are_stated():
     ("x", "y", "message"),
     [
         (torch.randn(50, 2), torch.randn(49, 2), r"x has shape \(50, 2\) and y has shape \(49, 2\)"),
-        (torch.randn(10, 2), torch.randn(10, 2), "n = 10 samples; at least 16"),
+        (torch.randn(7, 2), torch.randn(7, 2), "n = 7 samples; at least 8"),
         (torch.full((50, 2), math.nan), torch.randn(50, 2), "x contains NaN or infinity"),
         (torch.randn(50, 2), torch.full((50, 1), math.inf), "y contains NaN or infinity"),
         (torch.randn(50, 0), torch.randn(50, 2), "x has shape .* is empty"),

@@ -1,0 +1,254 @@
+"""Dependence that is to be taken away: a critic that rests on thousands of earlier samples; no push beyond independence.
+
+A critic that is written from one batch is blind to what a batch cannot show, and an encoder that is trained against it hides
+exactly there. Here the last ``memory`` pairs are kept. Functions of x are trained on them to find whatever depends on y,
+canonical analysis solves in closed form for the pairs of functions (f_r, g_r) that are most correlated on the memory
+(Hirschfeld, Gebelein, Renyi), and the squares of their correlations on the batch, which the memory has not seen yet, are
+penalised::
+
+    L = 1/2 sum_r w_r corr_batch(f_r(x), g_r(y))^2
+
+For weak dependence that is the mutual information of the variates, -1/2 log(1 - rho^2), in nats; it is zero, and flat, at
+independence, so that nothing is pushed beyond it. The pairs with linear functions of y weigh 1, those with nonlinear ones
+0.1. The penalty grows over the first calls: it would otherwise be at its full strength before anything useful has been
+learned.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+WIDTH = 96
+"""Of the two hidden layers of the functions of x."""
+SINES = 32
+"""Functions of y, beside its columns: sines of random frequencies."""
+PAIRS = 8
+NONLINEAR = 0.1
+"""Weight of the pairs with nonlinear functions of y."""
+RIDGE_X, RIDGE_Y = 0.3, 1.0
+"""Of standardised features; the one of x is that of 2048 samples."""
+WHITENING_X, WHITENING_Y = 0.1, 1e-3
+"""Ridges as shares of the mean variance. Directions of x that hardly vary cannot tell much, and would only be noise."""
+STEPS, BATCH, LEARNING_RATE = 2, 256, 8e-3
+"""Of the functions of x, in every call."""
+SOLVED_EVERY = 2
+"""Calls."""
+RAMP = 300
+"""Calls over which the penalty grows to its full strength."""
+
+
+class Frame(NamedTuple):
+    """What was solved on the memory: how samples are whitened and features standardised, and the pairs of functions."""
+
+    white_x: tuple[Tensor, Tensor]
+    white_y: tuple[Tensor, Tensor]
+    scale_x: tuple[Tensor, Tensor]
+    scale_y: tuple[Tensor, Tensor]
+    linear: Pairs
+    nonlinear: Pairs
+
+
+class Pairs(NamedTuple):
+    """Canonical pairs of features f of x and g of y."""
+
+    x: Tensor  # (p, r): f @ x are the variates
+    y: Tensor  # (q, r)
+    operator: Tensor  # (p, q): T of the low-rank density ratio f^T T g
+    energy: Tensor  # (p, p): T G T^T
+
+
+class Independence:
+    """The penalty; a critic of its own, without parameters for anybody's optimizer.
+
+    Args:
+        memory: pairs that are kept.
+        seed: of the functions of x and y to begin with, and of the samples that they are trained on.
+    """
+
+    def __init__(self, memory: int = 2048, seed: int = 0) -> None:
+        self.memory, self.seed = memory, seed
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.calls = 0
+        self._generator = torch.Generator().manual_seed(self.seed)
+        self._x: Tensor | None = None
+        self._y: Tensor | None = None
+        self._weights: list[Tensor] = []
+        self._sines: tuple[Tensor, Tensor] | None = None
+        self._moments: list[Tensor] = []
+        self._frame: Frame | None = None
+
+    def __call__(self, x: Tensor, y: Tensor, *, learn: bool = True) -> Tensor:
+        """Penalty of a batch ``(n, dx), (n, dy)``, a scalar in nats; differentiable with respect to both.
+
+        Args:
+            learn: go on learning, and remember the batch.
+
+        Raises:
+            ValueError: other numbers of columns than before.
+        """
+        if self._x is None:
+            self._begin(x, y)
+        if (x.shape[1], y.shape[1]) != (self._x.shape[1], self._y.shape[1]):
+            raise ValueError(
+                f"x and y have {x.shape[1]} and {y.shape[1]} columns, the memory {self._x.shape[1]} and {self._y.shape[1]}; "
+                "use a loss of its own for every pair of variables, or reset()"
+            )
+        if self._frame is None or (learn and self.calls % SOLVED_EVERY == 0):
+            self._frame = self._solve()
+        if learn:
+            self._train(self._frame)
+        f, g = self._features(x, y, self._frame)
+        penalty = _correlation(f, g, self._frame.linear).square().sum()
+        penalty = penalty + NONLINEAR * _correlation(f, g, self._frame.nonlinear).square().sum()
+        strength = min(1.0, (self.calls + 1) / RAMP)
+        if learn:
+            self.calls += 1
+            self._remember(x, y)
+        return 0.5 * strength * penalty
+
+    def state(self) -> dict[str, Any]:
+        """All that the calls to come depend on, as tensors and numbers."""
+        return {
+            "calls": self.calls,
+            "generator": self._generator.get_state(),
+            "x": self._x,
+            "y": self._y,
+            "weights": [w.detach().clone() for w in self._weights],
+            "sines": None if self._sines is None else list(self._sines),
+            "moments": [m.clone() for m in self._moments],
+            "frame": None if self._frame is None else [list(part) for part in self._frame],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state` was taken."""
+        self.calls = int(state["calls"])
+        self._generator.set_state(state["generator"])
+        self._x, self._y = state["x"], state["y"]
+        self._weights = [w.clone() for w in state["weights"]]
+        self._sines = None if state["sines"] is None else tuple(state["sines"])
+        self._moments = [m.clone() for m in state["moments"]]
+        parts = state["frame"]
+        self._frame = None if parts is None else Frame(*map(tuple, parts[:4]), *(Pairs(*part) for part in parts[4:]))
+
+    def _begin(self, x: Tensor, y: Tensor) -> None:
+        dx, dy, device = x.shape[1], y.shape[1], x.device
+
+        def layer(inputs: int) -> list[Tensor]:
+            bound = 1 / math.sqrt(inputs)
+            shapes = ((WIDTH, inputs), (WIDTH,))
+            return [(2 * torch.rand(shape, generator=self._generator) - 1).mul_(bound).to(device) for shape in shapes]
+
+        self._weights = [*layer(dx), *layer(WIDTH)]
+        self._moments = [torch.zeros_like(w) for w in self._weights * 2]
+        direction = F.normalize(torch.randn(dy, SINES, generator=self._generator), dim=0)
+        low, high = math.log(0.3), math.log(2.0)
+        frequency = torch.exp(low + (high - low) * torch.rand(SINES, generator=self._generator))
+        phase = 2 * math.pi * torch.rand(SINES, generator=self._generator)
+        self._sines = (direction * frequency).to(device), phase.to(device)
+        self._x, self._y = x.detach().float(), y.detach().float()
+
+    def _remember(self, x: Tensor, y: Tensor) -> None:
+        self._x = torch.cat([x.detach().float(), self._x])[: self.memory]
+        self._y = torch.cat([y.detach().float(), self._y])[: self.memory]
+
+    def _features_of_x(self, u: Tensor) -> Tensor:
+        weight, bias, second, second_bias = self._weights
+        h = F.silu(F.linear(u, weight, bias))
+        return torch.cat([u, h, F.silu(F.linear(h, second, second_bias))], dim=1)
+
+    def _features_of_y(self, v: Tensor) -> Tensor:
+        return torch.cat([v, torch.sin(v @ self._sines[0] + self._sines[1])], dim=1)
+
+    def _features(self, x: Tensor, y: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        f = self._features_of_x((x.float() - frame.white_x[0]) @ frame.white_x[1])
+        g = self._features_of_y((y.float() - frame.white_y[0]) @ frame.white_y[1])
+        return (f - frame.scale_x[0]) / frame.scale_x[1], (g - frame.scale_y[0]) / frame.scale_y[1]
+
+    @torch.no_grad()
+    def _solve(self) -> Frame:
+        """Canonical analysis of the memory."""
+        x, y = self._x, self._y
+        n, dy = y.shape
+        white_x, white_y = _whitening(x, WHITENING_X), _whitening(y, WHITENING_Y)
+        f, scale_x = _standardised(self._features_of_x((x - white_x[0]) @ white_x[1]))
+        g, scale_y = _standardised(self._features_of_y((y - white_y[0]) @ white_y[1]))
+        ridge_x = RIDGE_X * max(2048 / n, 1.0)
+        moment_x, moment_y, cross = f.T @ f / n, g.T @ g / n, f.T @ g / n
+        factor_x = _cholesky(moment_x, ridge_x)
+        linear = _canonical(factor_x, _cholesky(moment_y[:dy, :dy], 1e-3), moment_y[:dy, :dy], cross[:, :dy], dy)
+        nonlinear = _canonical(factor_x, _cholesky(moment_y, RIDGE_Y), moment_y, cross, PAIRS)
+        return Frame(white_x, white_y, scale_x, scale_y, linear, nonlinear)
+
+    def _train(self, frame: Frame) -> None:
+        """Steps of Adam for the functions of x, on the least-squares objective of the low-rank density ratio f^T T g,
+        E_p[f^T T g] - E_q[(f^T T g)^2] / 2, with T as solved."""
+        for step in range(STEPS):
+            rows = torch.randint(len(self._x), (min(BATCH, len(self._x)),), generator=self._generator).to(self._x.device)
+            with torch.enable_grad():
+                weights = [w.detach().requires_grad_() for w in self._weights]
+                self._weights = weights
+                f, g = self._features(self._x[rows], self._y[rows], frame)
+                dy = self._y.shape[1]
+                gain = _gain(f, g[:, :dy], frame.linear) + NONLINEAR * _gain(f, g, frame.nonlinear)
+                gradients = torch.autograd.grad(-gain, weights)
+            self._adam(gradients, self.calls * STEPS + step + 1)
+
+    @torch.no_grad()
+    def _adam(self, gradients: tuple[Tensor, ...], step: int) -> None:
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+        clip = (1 / (norm + 1e-6)).clamp(max=1.0)
+        count = len(self._weights)
+        for number, gradient in enumerate(gradients):
+            mean, square = self._moments[number], self._moments[count + number]
+            mean.lerp_(gradient * clip, 0.1)
+            square.lerp_((gradient * clip) ** 2, 0.01)
+            move = (mean / (1 - 0.9**step)) / ((square / (1 - 0.99**step)).sqrt() + 1e-8)
+            self._weights[number] = self._weights[number].detach() - LEARNING_RATE * move
+
+
+def _correlation(f: Tensor, g: Tensor, pairs: Pairs) -> Tensor:
+    """Correlations ``(r,)`` of the pairs on the batch."""
+    p, q = f @ pairs.x, g[:, : len(pairs.y)] @ pairs.y
+    p, q = ((t - t.mean(0)) / (t.std(0) + 1e-3) for t in (p, q))
+    return (p * q).mean(0)
+
+
+def _gain(f: Tensor, g: Tensor, pairs: Pairs) -> Tensor:
+    return ((f @ pairs.operator) * g).sum(1).mean() - 0.5 * ((f @ pairs.energy) * f).sum(1).mean()
+
+
+def _canonical(factor_x: Tensor, factor_y: Tensor, moment_y: Tensor, cross: Tensor, count: int) -> Pairs:
+    white = torch.linalg.solve_triangular(factor_x, cross, upper=False)
+    white = torch.linalg.solve_triangular(factor_y, white.T, upper=False).T
+    left, correlations, right = torch.linalg.svd(white, full_matrices=False)
+    x = torch.linalg.solve_triangular(factor_x.T, left, upper=True)
+    y = torch.linalg.solve_triangular(factor_y.T, right.T, upper=True)
+    leading = min(2 * PAIRS, len(correlations))
+    operator = (x[:, :leading] * correlations[:leading]) @ y[:, :leading].T
+    return Pairs(x[:, :count], y[:, :count], operator, operator @ moment_y @ operator.T)
+
+
+def _whitening(samples: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
+    """Mean ``(d,)`` and map ``(d, d)``."""
+    mean = samples.mean(0)
+    covariance = (samples - mean).T @ (samples - mean) / len(samples)
+    factor = _cholesky(covariance, float(ridge * covariance.diagonal().mean()) + 1e-8)
+    identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
+    return mean, torch.linalg.solve_triangular(factor, identity, upper=False).T
+
+
+def _standardised(features: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    mean, scale = features.mean(0), (features.var(0, correction=0) + 1e-4).sqrt()
+    return (features - mean) / scale, (mean, scale)
+
+
+def _cholesky(matrix: Tensor, ridge: float) -> Tensor:
+    return torch.linalg.cholesky(matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device))

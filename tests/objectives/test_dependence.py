@@ -1,0 +1,63 @@
+"""What is maximised: values that are known, invariances, and directions of little variance that count."""
+
+import math
+
+import pytest
+import torch
+
+from infoatlas_rl.objectives import dependence as module
+from infoatlas_rl.objectives.dependence import canonical_information, contrast, dependence
+from tests.conftest import correlated
+
+
+def test_canonical_information_is_the_mutual_information_of_gaussians():
+    x, y = correlated(20_000, [0.8, 0.5], batch=2)
+    truth = -0.5 * math.log(1 - 0.64) - 0.5 * math.log(1 - 0.25)
+    # The sampling error of either term is 1 / sqrt(n), of which five are allowed; the ridge takes 0.0004 away.
+    assert canonical_information(x, y) == pytest.approx(torch.full((2,), truth), abs=0.05)
+
+
+def test_invertible_linear_maps_change_little_of_it():
+    x, y = correlated(5000, [0.8, 0.5], batch=1)
+    skewed = x @ torch.tensor([[1.0, 0.4], [0.0, 0.1]])
+    assert float(canonical_information(skewed, y)) == pytest.approx(float(canonical_information(x, y)), abs=0.02)
+
+
+def test_independent_samples_near_the_dimension_are_not_rewarded():
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 20, 24, 20, generator=generator)
+    few = float(canonical_information(x, y).mean())
+    # Without the ridge 20 canonical correlations of 24 samples are near 1: far above 10 nats.
+    assert few < 1.0
+
+
+def test_contrast_is_at_most_the_logarithm_of_the_number_of_samples():
+    x = torch.eye(64).unsqueeze(0)
+    assert float(contrast(x, x)) < math.log(64)
+    assert float(contrast(x, x)) == pytest.approx(math.log(64) - math.log(1 + 63 * math.exp(-1 / module.TEMPERATURE)), abs=1e-4)
+    assert abs(float(contrast(x, x.roll(1, 1)))) < 5.5  # worse than chance, and finite
+
+
+def test_large_batches_are_contrasted_in_blocks(monkeypatch):
+    x, y = correlated(64, [0.9] * 3, batch=2)
+    monkeypatch.setattr(module, "BLOCK", 32)
+    halves = (contrast(x[:, :32], y[:, :32]) + contrast(x[:, 32:], y[:, 32:])) / 2
+    torch.testing.assert_close(contrast(x, y), halves)
+
+
+@pytest.mark.parametrize("views", [True, False])
+def test_a_code_that_has_collapsed_is_spread_again(views):
+    """The second column of a code says as much as the first but hardly varies: gradient steps make it grow."""
+    x, y = correlated(256, [0.9, 0.9], batch=1)
+    scale = torch.tensor([1.0, 0.05], requires_grad=True)
+    (gradient,) = torch.autograd.grad(dependence(x * scale, y * scale, views=views).sum(), scale)
+    assert float(gradient[1]) > 0
+
+
+def test_degenerate_samples_give_finite_values_and_gradients():
+    constant = torch.zeros(1, 16, 3)
+    for x in (constant, torch.ones(1, 16, 3) * 1e6, torch.randn(1, 16, 1).expand(1, 16, 3) * 1e-6):
+        x = x.clone().requires_grad_()
+        value = dependence(x, torch.randn(1, 16, 3), views=True)
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+        assert bool(torch.isfinite(value).all() and torch.isfinite(gradient).all())
