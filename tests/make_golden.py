@@ -284,6 +284,8 @@ def record(path: str) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    if arguments[:1] not in ([], ["compare"], ["record"]):
+        sys.exit(__doc__)
     torch.set_num_threads(1)
     if arguments[:1] == ["record"]:
         record(arguments[1])
