@@ -78,8 +78,8 @@ def _penalty(make: Callable[[int], Objective]) -> Method:
 METHODS: dict[str, dict[str, Method]] = {
     "views": {
         OURS: Method((1.0,), lambda _, seed: InfoAtlasLoss(slices=None, seed=seed)),
-        "InfoNCE": Method((0.1, 0.2, 0.5), lambda temperature, _: InfoNCE(temperature)),
-        "VICReg": Method((5.0, 25.0, 50.0), lambda weight, _: VICReg(weight, weight)),
+        "InfoNCE": Method((0.05, 0.1, 0.2), lambda temperature, _: InfoNCE(temperature)),
+        "VICReg": Method((1.0, 5.0, 25.0), lambda weight, _: VICReg(weight, weight)),
         "SMILE": Method((1.0, 5.0, 10.0), lambda clip, seed: SMILE("maximise", clip, Critic(seed=seed))),
         "MINE": Method((1e-3, 2e-3, 5e-3), lambda rate, seed: MINE("maximise", Critic(learning_rate=rate, seed=seed))),
     },
