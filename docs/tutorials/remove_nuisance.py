@@ -38,8 +38,7 @@ def probe(z: torch.Tensor, nuisance: torch.Tensor) -> float:
 def main(steps: int = 800) -> dict[float, tuple[float, float]]:
     found = {}
     for weight in (0.0, 1.0):
-        torch.manual_seed(0)
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.manual_seed(0)
         encoder, head = mlp(20, 64, 64, 6), nn.Linear(6, 5)
         optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], 1e-3)
         penalty = InfoAtlasLoss(slices=None, direction="minimise")  # remembers 2048 pairs; full strength after 300 calls
