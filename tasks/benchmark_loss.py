@@ -10,18 +10,10 @@ Needs scikit-learn. Problems: ``views-16``, ``views-6``, ``labels``, and with a 
 
 from __future__ import annotations
 
-import sys
-
 from omegaconf import DictConfig
 
 from infoatlas_rl.tasks.shell.options import hydra_main
-
-try:
-    from infoatlas_rl.tasks.suites import loss
-except ModuleNotFoundError as error:
-    if str(error.name).startswith("infoatlas_rl"):
-        raise
-    sys.exit(f"error: {error}")
+from infoatlas_rl.tasks.suites import loss
 
 
 @hydra_main("benchmark_loss")

@@ -37,7 +37,7 @@ from infoatlas_rl.baselines.objectives import (
 from infoatlas_rl.files import require_writable
 from infoatlas_rl.records import provenance, write_json
 from infoatlas_rl.tasks.shell.progress import progress_bar
-from infoatlas_rl.tasks.suites.loss_problems import PROBLEMS, TUNING_SEED, Objective, step_time
+from infoatlas_rl.tasks.suites.loss_problems import PROBLEMS, TUNING_SEED, Objective, require_scikit_learn, step_time
 from infoatlas_rl.tasks.suites.loss_report import picture, tables
 from infoatlas_rl.weights import weights_hash
 
@@ -156,6 +156,7 @@ class Runs:
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
+    require_scikit_learn()
     for path in (cfg.out, cfg.picture):
         require_writable(Path(path))
     names = list(PROBLEMS) if cfg.only is None else list(cfg.only)

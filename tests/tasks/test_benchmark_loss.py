@@ -1,7 +1,6 @@
 """The benchmark of the loss: it runs, goes on where it was stopped, and says what it needs."""
 
 import json
-import subprocess
 import sys
 from functools import partial
 
@@ -9,7 +8,7 @@ import pytest
 
 pytest.importorskip("hydra")
 
-from tests.conftest import ROOT, compose
+from tests.conftest import compose
 
 
 def test_a_short_run_is_collected_and_not_repeated(tmp_path, monkeypatch, capsys):
@@ -38,16 +37,9 @@ def test_a_short_run_is_collected_and_not_repeated(tmp_path, monkeypatch, capsys
         loss.run(compose("benchmark_loss", "only=[mnist]", *paths))
 
 
-def test_without_scikit_learn_one_line_says_what_to_install():
-    code = (
-        "import sys\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] == 'sklearn':\n"
-        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
-        "import infoatlas_rl.tasks.benchmark_loss"
-    )
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert answer.returncode == 1
-    assert answer.stderr == "error: the benchmark of the loss needs scikit-learn: pip install scikit-learn\n"
+def test_without_scikit_learn_one_line_says_what_to_install(tmp_path, monkeypatch):
+    from infoatlas_rl.tasks.suites import loss
+
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(RuntimeError, match=r"pip install scikit-learn$"):
+        loss.run(compose("benchmark_loss", f"run={tmp_path}"))
