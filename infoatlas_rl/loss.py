@@ -77,7 +77,7 @@ class InfoAtlasLoss(nn.Module):
             :meth:`mi` and :meth:`pointwise` have it. ``"full"``: the bound, through the solve of the last layer, too,
             uncorrected.
         direction: ``"maximise"`` dependence, or ``"minimise"`` it: :meth:`forward` is then a penalty that rests on a memory, see
-            :mod:`infoatlas_rl.objectives.independence`, and what it guarantees in ``docs/minimising.md``.
+            :mod:`infoatlas_rl.objectives.independence`, and what it guarantees in ``docs/training.md``.
         memory: pairs of earlier batches that the penalty, and :meth:`compute`, rest on.
         views: x and y are two views in one space, as two augmentations through one encoder are. None: if they have as many
             columns.

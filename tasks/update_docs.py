@@ -17,7 +17,8 @@ from infoatlas_rl.files import replace_file
 from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.tasks.suites.sections import ROOT, SECTIONS
 
-FILES = ("README.md", *(f"docs/{name}.md" for name in ("benchmarks", "keystates", "policies", "state")), "pretrained/README.md")
+PAGES = ("benchmarks", "keystates", "policies", "state", "training")
+FILES = ("README.md", *(f"docs/{name}.md" for name in PAGES), "pretrained/README.md")
 
 
 def render(name: str) -> str:

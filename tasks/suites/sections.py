@@ -18,7 +18,7 @@ from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import released_policy
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.benchmark_mi import SUITES
-from infoatlas_rl.tasks.suites import keystates, rl, scale, table2
+from infoatlas_rl.tasks.suites import keystates, loss_report, rl, scale, table2
 from infoatlas_rl.tasks.suites.known import PUBLISHED
 from infoatlas_rl.weights import pretrained_folder, released
 
@@ -156,6 +156,12 @@ def reinforcement() -> str:
     return "\n\n".join(parts)
 
 
+def training(part: int) -> str:
+    """A table of the suite ``loss``: maximised, minimised or times."""
+    result = _result("loss")
+    return f"{loss_report.tables(result)[part].markdown()}\n\n{_source(result, 'loss')}"
+
+
 def state_layout() -> str:
     rows, start = [], 0
     for name, size, meaning in LAYOUT:
@@ -209,6 +215,9 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "table2": arms,
     "scale": demonstrations,
     "rl": reinforcement,
+    "loss-maximise": partial(training, 0),
+    "loss-minimise": partial(training, 1),
+    "loss-time": partial(training, 2),
     "state-layout": state_layout,
     "weights": weights,
     "policy-files": policy_files,
