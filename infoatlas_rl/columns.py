@@ -37,9 +37,10 @@ def read_columns(path: Path | str, *selections: str, drop_missing: bool = False)
         table = _read(path)
     except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: cannot be read as {path.suffix} ({' '.join(str(error).split())})") from error
-    lengths = {name: len(column) for name, column in table.items()}
     chosen = [_choose(path, list(table), selection) for selection in selections]
-    used = {name: lengths[name] for names in chosen for name in names}
+    if scalars := [name for names in chosen for name in names if np.ndim(table[name]) == 0]:
+        raise ValueError(f"{path}: {scalars[0]} is a single value; accepted are columns (n,) and (n, d)")
+    used = {name: len(table[name]) for names in chosen for name in names}
     if len(set(used.values())) > 1:
         raise ValueError(f"{path}: columns of different lengths: {', '.join(f'{name} {n}' for name, n in used.items())}")
     missing = np.zeros(next(iter(used.values())), dtype=bool)
@@ -60,8 +61,12 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     match path.suffix.lower():
         case ".csv" | ".tsv":
             with open(path, newline="", encoding="utf-8-sig") as file:
-                header, *rows = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            rows = [row for row in rows if row]
+                lines = [row for row in csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",") if row]
+            if len(lines) < 2:
+                raise ValueError("it has no rows below its header")
+            header, *rows = lines
+            if double := {name for name in header if header.count(name) > 1}:
+                raise ValueError(f"more than one column is called {', '.join(sorted(double))}")
             if wrong := [number for number, row in enumerate(rows, start=1) if len(row) != len(header)]:
                 raise ValueError(f"row {wrong[0]} has {len(rows[wrong[0] - 1])} fields, the header {len(header)}")
             return {name.strip(): np.array(column, dtype=object) for name, column in zip(header, zip(*rows), strict=True)}

@@ -1,4 +1,4 @@
-"""``python -m infoatlas_rl.doctor``: find the usual set-up faults and say the fix for each.
+"""``infoatlas doctor``: find the usual set-up faults and say the fix for each.
 
 Every check runs by itself: one that fails does not keep the others from being made.
 """

@@ -137,7 +137,7 @@ def scatter(
             if attempt == RESTARTS:
                 raise RuntimeError(
                     f"worker processes died {attempt + 1} times without a traceback, the last by {cause_of_death(pool)}; "
-                    f"{len(left)} of {len(items)} episodes are left; `python -m infoatlas_rl.doctor` checks the set-up"
+                    f"{len(left)} of {len(items)} episodes are left; `infoatlas doctor` checks the set-up"
                 ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

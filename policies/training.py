@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from infoatlas_rl.files import sha256
-from infoatlas_rl.keystates.files import read_key_states
+from infoatlas_rl.keystates.files import read_key_states, weights_of_key_states
 from infoatlas_rl.keystates.rules import evenly_spaced
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.policies.cloning import Cloning, CloningConfig
@@ -72,8 +72,7 @@ def key_steps(demos: DemonstrationSet, count: int, arm: str, path: Path | str | 
         raise ValueError(f"{path} holds {steps.shape[1]} key states a demonstration, the policy needs {count}")
     if too_late := [demo.seed for demo, row in zip(demos, steps) if row.max() >= len(demo)]:
         raise ValueError(f"{path}: key states after the end of demonstrations {too_late[:5]}")
-    with np.load(path) as file:
-        weights = str(file["weights_sha256"]) or None  # of InfoAtlas
+    weights = weights_of_key_states(path)
     return steps, {"arm": arm, "path": str(path), "sha256": sha256(path), "weights_sha256": weights}
 
 

@@ -83,7 +83,8 @@ def _task(name: str, options: list[str]) -> int:
     except ModuleNotFoundError as error:
         if str(error.name).startswith("infoatlas_rl"):
             raise
-        print(f"error: infoatlas {name} needs {error.name}: pip install 'infoatlas-rl[robot]'", file=sys.stderr)
+        remedy = "pip install 'infoatlas-rl[robot]'"
+        print(f"error: infoatlas {name} needs {error.name}, which comes with the robot extra: {remedy}", file=sys.stderr)
         return 1
     sys.argv = [f"infoatlas {name}", *options]
     module.main()

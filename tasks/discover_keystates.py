@@ -50,6 +50,7 @@ def discover(cfg: DictConfig) -> Path:
         print(f"{len(source)} demonstrations of {source.name} from {source.about['path']}")
         finder = KeyStateFinder(TrajectorySet(source.trajectories, config.delta), estimator, config)
         _train(finder, out, resume=cfg.resume)
+        print("measuring the MI of the key states, and along the clock")
         findings = Findings(source, finder, mi_loss)
         findings.write(out, _record(cfg))
         print(f"key states: {out / 'keystates.json'}, {out / 'keystates.npz'}\n\n{findings.concept_table().text()}")

@@ -37,6 +37,8 @@ def train(cfg: DictConfig) -> Path:
     """The whole job; returns the file of the policy."""
     task, out, arm = policy_task(cfg.env.name), Path(cfg.out), cfg.keystates
     policy, config, validation = (OmegaConf.to_object(cfg[name]) for name in ("policy", "training", "validation"))
+    if policy.task != task.name:
+        raise ValueError(f"policy.task={policy.task} is no choice: with env={task.name} it is {task.name}")
     if arm.name == "none":
         config = replace(config, key_weight=0.0)
     if arm.path is not None and not Path(arm.path).is_file():

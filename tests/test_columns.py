@@ -51,7 +51,9 @@ def test_gaps_are_refused_or_left_out_together(table):
         ("missing.csv", None, "no such file"),
         ("table.xlsx", b"", "files of this kind are not read; accepted are .csv"),
         ("ragged.csv", b"a,b\n1,2\n3\n", "row 2 has 1 fields, the header 2"),
-        ("empty.csv", b"", "cannot be read as .csv"),
+        ("empty.csv", b"", "no rows below its header"),
+        ("header.csv", b"a,b\n", "no rows below its header"),
+        ("double.csv", b"a,a,b\n1,2,3\n", "more than one column is called a"),
         ("binary.csv", b"\xff\xfe\x00\x01", "cannot be read as .csv"),
         ("text.csv", b"a,b\n1,u\n2,v\n3,w\n", "b is text with 3 different values in 3 rows"),
         ("damaged.npz", b"PK\x03\x04 nothing", "cannot be read as .npz"),
@@ -104,3 +106,10 @@ def test_parquet_gives_the_same_columns_or_says_what_to_install(tmp_path, monkey
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ValueError, match="pip install pyarrow"):
         read_columns(path, "a")
+
+
+def test_a_single_value_matters_only_where_it_is_asked_for(tmp_path):
+    np.savez(tmp_path / "arrays.npz", a=np.arange(5.0), version=np.array(3))
+    assert read_columns(tmp_path / "arrays.npz", "a")[0].shape == (5, 1)
+    with pytest.raises(ValueError, match="version is a single value"):
+        read_columns(tmp_path / "arrays.npz", "version")

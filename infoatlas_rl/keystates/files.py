@@ -68,6 +68,8 @@ def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.
                 f"{path}: {name} has shape {array.shape} and type {array.dtype}; for n demonstrations of k key states there are "
                 f"whole numbers seed (n) and step (n, k), and states (n, k, d); {_DISCOVER}"
             )
+    if arrays["step"].size and arrays["step"].min() < 0:
+        raise ValueError(f"{path}: step {arrays['step'].min()} of a key state is before the beginning; {_DISCOVER}")
     row_of = {int(seed): row for row, seed in enumerate(arrays["seed"])}
     missing = [seed for seed in seeds if seed not in row_of]
     if missing:
@@ -77,6 +79,18 @@ def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.
         )
     rows = [row_of[seed] for seed in seeds]
     return arrays["step"][rows], arrays["states"][rows]
+
+
+def weights_of_key_states(path: Path | str) -> str | None:
+    """SHA-256 of the InfoAtlas weights that the key states of a file were found with; None where it was not asked.
+
+    Raises:
+        ValueError: no such file, or one that is damaged or does not say.
+    """
+    arrays = _read_arrays(Path(path), _DISCOVER)
+    if "weights_sha256" not in arrays:
+        raise ValueError(f"{path}: it does not say with which weights its key states were found; {_DISCOVER}")
+    return str(arrays["weights_sha256"]) or None
 
 
 def _read_arrays(path: Path, remedy: str) -> dict[str, NDArray]:

@@ -226,7 +226,7 @@ def _run_chunks(jobs: Iterator[Job], count: int, processes: int, progress: Progr
         died = f"a simulator process died without a traceback by {cause_of_death(pool)}"
         if full is not None:  # HDF5 crashes where it cannot close a file
             raise FullDiskError(f"{full}; finished chunks are kept; {died}") from error
-        raise RuntimeError(f"{died}; `python -m infoatlas_rl.doctor` checks the set-up, and finished chunks are kept") from error
+        raise RuntimeError(f"{died}; `infoatlas doctor` checks the set-up, and finished chunks are kept") from error
     finally:
         workers = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)

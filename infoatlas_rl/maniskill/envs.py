@@ -39,7 +39,7 @@ def make_env(
     if render and not can_render:
         raise RuntimeError(
             "no rendering device: frames need a GPU with Vulkan or Mesa's software driver (mesa-vulkan-drivers 24 or "
-            "later); everything but frames works without. Run `python -m infoatlas_rl.doctor` for details."
+            "later); everything but frames works without. Run `infoatlas doctor` for details."
         )
     import gymnasium
     import mani_skill.envs  # noqa: F401  (registers the environments)

@@ -119,6 +119,14 @@ def test_runs_on_files_are_named_after_them():
     assert out == "./runs/keystates/PokeCube-v1-motionplanning-trajectory-default"
 
 
+@pytest.mark.parametrize("command", ["collect_demos", "evaluate_policy", "film_policy", "benchmark_keystates"])
+def test_any_env_is_answered_where_a_task_is_needed(command, tmp_path):
+    answer = run(f"tasks/{command}.py", "env=any", f"paths.root={tmp_path}")
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("error: env=any"), answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
 def test_quick_experiment_is_smaller():
     assert compose("discover_keystates", "env=PickCube", "experiment=quick").demos.count == 50
 

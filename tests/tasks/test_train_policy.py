@@ -126,6 +126,7 @@ def test_missing_key_states_are_answered_with_the_command_that_makes_them(traine
         ("validation.rounds=[1.2]", "validation.rounds=[1.2] have to be shares of the training in (0, 1]"),
         ("validation.processes=0", "validation.processes has to be at least 1, not 0"),
         ("demos.processes=0", "demos.processes has to be at least 1, not 0"),
+        ("policy.task=StackCube", "policy.task=StackCube is no choice: with env=PickCube it is PickCube"),
     ],
 )
 def test_bad_options_are_answered_before_anything_is_collected(option, message, tmp_path):
