@@ -148,7 +148,8 @@ def _bold(method: str) -> str:
 
 
 def picture(path: Path, result: dict[str, Any]) -> None:
-    """Label accuracy against probe R2, a curve over the weight for every method, one panel for every problem of removal."""
+    """Label accuracy against probe R2, a curve over the weight for every method, one panel for every problem of removal; every
+    point is the mean of the seeds that were run with it."""
     problems = {name: problem for name, problem in result["problems"].items() if problem["kind"] == "removal"}
     if not problems:
         return
@@ -159,7 +160,8 @@ def picture(path: Path, result: dict[str, Any]) -> None:
     for axis, (name, problem) in zip(axes[0], problems.items(), strict=True):
         for method in methods:
             entry = problem["methods"].get(method)
-            points = over_weights(entry) if entry else []
+            settings = sorted(entry["settings"].items(), key=lambda item: float(item[0])) if entry else []
+            points = [(float(weight), runs["accuracy"]["mean"], runs["r2"]["mean"]) for weight, runs in settings]
             style = {"color": colours[method], "lw": 2.2 if method == OURS else 1.1, "zorder": 4 if method == OURS else 2}
             axis.plot([r2 for *_, r2 in points], [a for _, a, _ in points], **style, label=method)
             for weight, accuracy, r2 in points:

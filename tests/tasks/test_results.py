@@ -51,3 +51,16 @@ def test_intervals_of_success_rates_count_every_scene_once(name, count):
         assert success_rate(rate["k"], rate["n"], trainings=trainings)["wilson95"] == pytest.approx(rate["wilson95"], abs=2e-4)
         assert rate["k"] == sum(rate.get("k_by_seed", [rate["k"]]))
         assert rate.get("rate", rate["k"] / rate["n"]) == pytest.approx(rate["k"] / rate["n"], abs=6e-5)
+
+
+def test_figures_of_the_loss_are_those_of_its_seeds():
+    problems = read("loss")["problems"]
+    assert {"views-16", "views-6", "labels", "tanh-1", "tanh-2", "fold", "rotation"} == set(problems)
+    for problem in problems.values():
+        for entry in problem["methods"].values():
+            for runs in entry["settings"].values():
+                for figure in runs.keys() - {"seeds"}:
+                    values = runs[figure]["by_seed"]
+                    assert len(values) == len(runs["seeds"])
+                    # Four digits are written down.
+                    assert runs[figure]["mean"] == pytest.approx(np.mean(values), abs=6e-5)
