@@ -29,6 +29,6 @@ def test_a_second_pretraining_in_a_folder_is_refused_and_leaves_it_as_it_was(tmp
 
 
 def test_a_folder_as_the_file_of_weights_is_refused_before_the_training(tmp_path):
-    with pytest.raises(IsADirectoryError, match=rf"out={tmp_path} is a folder; name a file"):
+    with pytest.raises(ValueError, match=rf"{tmp_path} is a folder; name a file"):
         pretrain_infonet.pretrain(compose("pretrain_infonet", f"run={tmp_path / 'run'}", f"out={tmp_path}"))
     assert list(tmp_path.iterdir()) == []
