@@ -22,7 +22,8 @@ from infoatlas_rl.estimator.parts import Single, by_parts
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
 from infoatlas_rl.objectives.dependence import dependence
 from infoatlas_rl.objectives.independence import Independence
-from infoatlas_rl.transforms import outside_transforms, untraced
+from infoatlas_rl.objectives.memory import Memory, RunningValue
+from infoatlas_rl.transforms import outside_transforms, transformed, untraced
 from infoatlas_rl.weights import fingerprint
 
 if dist.is_available():
@@ -33,6 +34,8 @@ Gradient = Literal["canonical", "envelope", "full"]
 Frames = tuple[Tensor | None, Tensor | None]
 
 MIN_MEMORY = 256
+VALUE_SAMPLES = 4096
+"""Of all slices together, that the running value rests on where they are fewer than ``memory`` for each."""
 SHIFTS = 4
 """Product samples per joint sample: for the small batches of a loss more of them cost time and gain nothing."""
 
@@ -49,12 +52,14 @@ class InfoAtlasLoss(nn.Module):
     ``InfoAtlasLoss(direction="minimise")`` is a penalty that takes dependence away.
 
     The pretrained network inside is frozen: it has no trainable parameters, stays in evaluation mode under
-    ``train()``, and nothing of it enters the ``state_dict`` of the module that contains this one. What a penalty learns of
-    earlier batches is its own as well: it is in :meth:`state`, and :meth:`reset` forgets it.
+    ``train()``, and nothing of it enters the ``state_dict`` of the module that contains this one. What is remembered of earlier
+    batches is its own as well: it is in :meth:`state`, and :meth:`reset` forgets it. So every pair of variables needs a loss of
+    its own.
 
-    Slices are a function of the seed, the sizes of x and y, and in training of ``step``, the number of training calls so far
-    (of ``forward``, ``mi`` and ``pointwise`` alike). Evaluation uses those of step 0, whatever is trained in between. A resumed
-    run gets the same slices as an uninterrupted one if it keeps ``mi_loss.state()`` and gives it to ``mi_loss.restore()``.
+    Slices are a function of the seed, the sizes of x and y, and in training of ``step``, the number of times that slices were
+    drawn (by ``forward``, ``mi`` and ``pointwise`` alike). Evaluation uses those of step 0, whatever is trained in between. A
+    resumed run gets the same slices as an uninterrupted one if it keeps ``mi_loss.state()`` and gives it to
+    ``mi_loss.restore()``.
 
     ``torch.func`` transforms (``grad``, ``jacrev``, ``vmap``, also of each other; ``jvp`` with the envelope gradient) work,
     and are one training call each. ``torch.compile`` makes one graph but for new slices; with ``fullgraph=True`` it needs
@@ -78,7 +83,7 @@ class InfoAtlasLoss(nn.Module):
             uncorrected.
         direction: ``"maximise"`` dependence, or ``"minimise"`` it: :meth:`forward` is then a penalty that rests on a memory, see
             :mod:`infoatlas_rl.objectives.independence`, and what it guarantees in ``docs/training.md``.
-        memory: pairs of earlier batches that the penalty, and :meth:`compute`, rest on.
+        memory: pairs of earlier batches that the penalty, the running value of training, and :meth:`compute` rest on.
         views: x and y are two views in one space, as two augmentations through one encoder are. None: if they have as many
             columns.
         reduction: of :meth:`forward` over data sets: ``"mean"``, ``"sum"`` or ``"none"``.
@@ -145,14 +150,17 @@ class InfoAtlasLoss(nn.Module):
         self._fingerprint = fingerprint(model)
         self._kept: dict[tuple[int, int, int], Frames] = {}
         self._independence = Independence(self.memory, int(seed) % 2**63)
-        self._seen: tuple[Tensor, Tensor] | None = None
+        self._running = RunningValue(self._conditional_mi, min(self.memory, VALUE_SAMPLES // (slices or 1)))
+        self._seen = Memory(self.memory)
         self.reseed(seed)
 
     def forward(self, x: Tensor, y: Tensor, conditional: Tensor | None = None) -> Tensor:
         """What is to be minimised, a scalar, or ``(b,)`` with ``reduction="none"``.
 
-        Maximising: minus the MI of the batch in nats, averaged over slices, as :meth:`mi` says it; its gradient is what
-        ``gradient`` names. Minimising: the penalty, in nats; in training every call learns from the batch and remembers it.
+        Maximising: minus the MI in nats, averaged over slices, as :meth:`mi` says it; its gradient is what ``gradient`` names.
+        Of the batch; in training with the canonical gradient, where x or y has gradients, of the last ``memory`` pairs (4096
+        / slices, if those are fewer), of which more can be seen, and computed anew in every 16th call. Minimising: the
+        penalty, in nats; in training every call learns from the batch and remembers it.
 
         Args:
             x: ``(n, dx)`` or ``(b, n, dx)``; n paired samples, at least 8, of one or of b data sets; ``(n,)`` for a single
@@ -171,10 +179,10 @@ class InfoAtlasLoss(nn.Module):
             return self._penalty(x, y, conditional)
         if self.gradient != "canonical":
             return self._reduced(-self._conditional_mi(x, y, conditional))
-        with torch.no_grad():
-            value = -self._conditional_mi(x, y, conditional)
         if not torch.is_grad_enabled():
-            return self._reduced(value)
+            return self._reduced(-self._conditional_mi(x, y, conditional))
+        with torch.no_grad():
+            value = -self._value(x, y, conditional)
         # The value of the estimate, the gradient of the objective.
         objective = -self._objective(x, y, conditional).to(value.dtype)
         return self._reduced(value + (objective - objective.detach()))
@@ -197,22 +205,19 @@ class InfoAtlasLoss(nn.Module):
 
     def update(self, x: Tensor, y: Tensor) -> None:
         """Remember a batch ``(n, dx), (n, dy)`` for :meth:`compute`; for logging, as with metrics elsewhere."""
-        pair = x.detach(), y.detach()
-        kept = (
-            pair if self._seen is None else tuple(torch.cat(both)[: self.memory] for both in zip(pair, self._seen, strict=True))
-        )
-        self._seen = (kept[0], kept[1])
+        self._seen.add(*(side.unsqueeze(-1) if side.ndim == 1 else side for side in (x, y)))
 
     def compute(self) -> Tensor:
         """MI in nats of the last ``memory`` samples that :meth:`update` was given: it sees what a batch cannot show."""
-        if self._seen is None:
+        if not len(self._seen):
             raise RuntimeError("compute() needs update(x, y) first")
         with torch.no_grad():
-            return self.mi(*self._seen)
+            return self.mi(*self._seen.sides)
 
     def reset(self) -> None:
         """Forget all earlier batches."""
-        self._seen = None
+        self._seen.clear()
+        self._running.reset()
         self._independence.reset()
 
     def reseed(self, seed: int) -> None:
@@ -220,9 +225,9 @@ class InfoAtlasLoss(nn.Module):
         self.restore({"seed": seed, "step": 0})
 
     def state(self) -> dict[str, Any]:
-        """All that the calls to come depend on: ``seed`` and ``step`` of the slices; minimising, the ``memory``, too."""
-        state = {"seed": self.seed, "step": self.step}
-        return state | ({"memory": self._independence.state()} if self.direction == "minimise" else {})
+        """All that the calls to come depend on: ``seed`` and ``step`` of the slices, and the ``memory``."""
+        memory = self._independence if self.direction == "minimise" else self._running
+        return {"seed": self.seed, "step": self.step, "memory": memory.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state` was taken."""
@@ -230,10 +235,20 @@ class InfoAtlasLoss(nn.Module):
             raise ValueError(f"state has to be what state() returned, with seed and step, not {sorted(state)}")
         self.seed, self.step = int(state["seed"]), int(state["step"])
         if "memory" in state:
-            self._independence.restore(state["memory"])
+            (self._independence if self.direction == "minimise" else self._running).restore(state["memory"])
         self._kept.clear()
 
-    def _conditional_mi(self, x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+    def _value(self, x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+        """MI of the batch; while an encoder learns, the running value."""
+        learns = self.training and any(isinstance(side, Tensor) and side.requires_grad for side in (x, y))
+        if not learns or transformed() or torch.compiler.is_compiling():
+            return self._conditional_mi(x, y, z)
+        limit = None if self.slices is not None else self._frozen[0].config.max_dim
+        check_samples(x, y, limit, classes=self.classes, finite=self.check_finite)
+        sides = (x, y) if z is None else (x, y, z)
+        return self._running(*(side.unsqueeze(-1) if side.ndim == 1 else side for side in sides))
+
+    def _conditional_mi(self, x: Tensor, y: Tensor, z: Tensor | None = None) -> Tensor:
         return self.mi(x, y) if z is None else self.mi(x, torch.cat([y, z.to(y)], dim=-1)) - self.mi(x, z)
 
     def _objective(self, x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:

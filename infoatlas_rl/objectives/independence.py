@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from infoatlas_rl.objectives.memory import Memory
+
 WIDTH = 96
 """Of the two hidden layers of the functions of x."""
 SINES = 32
@@ -78,8 +80,7 @@ class Independence:
         """Forget everything."""
         self.calls = 0
         self._generator = torch.Generator().manual_seed(self.seed)
-        self._x: Tensor | None = None
-        self._y: Tensor | None = None
+        self._kept = Memory(self.memory)
         self._weights: list[Tensor] = []
         self._sines: tuple[Tensor, Tensor] | None = None
         self._moments: list[Tensor] = []
@@ -94,12 +95,13 @@ class Independence:
         Raises:
             ValueError: other numbers of columns than before.
         """
-        if self._x is None:
+        if not len(self._kept):
             self._begin(x, y)
-        if (x.shape[1], y.shape[1]) != (self._x.shape[1], self._y.shape[1]):
+        columns = x.shape[1], y.shape[1]
+        if columns != (kept := tuple(side.shape[1] for side in self._kept.sides)):
             raise ValueError(
-                f"x and y have {x.shape[1]} and {y.shape[1]} columns, the memory {self._x.shape[1]} and {self._y.shape[1]}; "
-                "use a loss of its own for every pair of variables, or reset()"
+                "x and y have {} and {} columns, the memory {} and {}; ".format(*columns, *kept)
+                + "use a loss of its own for every pair of variables, or reset()"
             )
         if self._frame is None or (learn and self.calls % SOLVED_EVERY == 0):
             self._frame = self._solve()
@@ -111,7 +113,7 @@ class Independence:
         strength = min(1.0, (self.calls + 1) / RAMP)
         if learn:
             self.calls += 1
-            self._remember(x, y)
+            self._kept.add(x.float(), y.float())
         return 0.5 * strength * penalty
 
     def state(self) -> dict[str, Any]:
@@ -119,8 +121,7 @@ class Independence:
         return {
             "calls": self.calls,
             "generator": self._generator.get_state(),
-            "x": self._x,
-            "y": self._y,
+            "sides": list(self._kept.sides),
             "weights": [w.detach().clone() for w in self._weights],
             "sines": None if self._sines is None else list(self._sines),
             "moments": [m.clone() for m in self._moments],
@@ -131,7 +132,7 @@ class Independence:
         """Go on where :meth:`state` was taken."""
         self.calls = int(state["calls"])
         self._generator.set_state(state["generator"])
-        self._x, self._y = state["x"], state["y"]
+        self._kept.sides = tuple(state["sides"])
         self._weights = [w.clone() for w in state["weights"]]
         self._sines = None if state["sines"] is None else tuple(state["sines"])
         self._moments = [m.clone() for m in state["moments"]]
@@ -153,11 +154,7 @@ class Independence:
         frequency = torch.exp(low + (high - low) * torch.rand(SINES, generator=self._generator))
         phase = 2 * math.pi * torch.rand(SINES, generator=self._generator)
         self._sines = (direction * frequency).to(device), phase.to(device)
-        self._x, self._y = x.detach().float(), y.detach().float()
-
-    def _remember(self, x: Tensor, y: Tensor) -> None:
-        self._x = torch.cat([x.detach().float(), self._x])[: self.memory]
-        self._y = torch.cat([y.detach().float(), self._y])[: self.memory]
+        self._kept.add(x.float(), y.float())
 
     def _features_of_x(self, u: Tensor) -> Tensor:
         weight, bias, second, second_bias = self._weights
@@ -175,7 +172,7 @@ class Independence:
     @torch.no_grad()
     def _solve(self) -> Frame:
         """Canonical analysis of the memory."""
-        x, y = self._x, self._y
+        x, y = self._kept.sides
         n, dy = y.shape
         white_x, white_y = _whitening(x, WHITENING_X), _whitening(y, WHITENING_Y)
         f, scale_x = _standardised(self._features_of_x((x - white_x[0]) @ white_x[1]))
@@ -190,13 +187,14 @@ class Independence:
     def _train(self, frame: Frame) -> None:
         """Steps of Adam for the functions of x, on the least-squares objective of the low-rank density ratio f^T T g,
         E_p[f^T T g] - E_q[(f^T T g)^2] / 2, with T as solved."""
+        x, y = self._kept.sides
         for step in range(STEPS):
-            rows = torch.randint(len(self._x), (min(BATCH, len(self._x)),), generator=self._generator).to(self._x.device)
+            rows = torch.randint(len(x), (min(BATCH, len(x)),), generator=self._generator).to(x.device)
             with torch.enable_grad():
                 weights = [w.detach().requires_grad_() for w in self._weights]
                 self._weights = weights
-                f, g = self._features(self._x[rows], self._y[rows], frame)
-                dy = self._y.shape[1]
+                f, g = self._features(x[rows], y[rows], frame)
+                dy = y.shape[1]
                 gain = _gain(f, g[:, :dy], frame.linear) + NONLINEAR * _gain(f, g, frame.nonlinear)
                 gradients = torch.autograd.grad(-gain, weights)
             self._adam(gradients, self.calls * STEPS + step + 1)

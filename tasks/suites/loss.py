@@ -2,9 +2,10 @@
 
 One run is one problem (:mod:`~infoatlas_rl.tasks.suites.loss_problems`), method, setting and seed, and one small file in ``run``;
 a run that is there is not repeated. Weights, temperatures and the like are chosen by a run with the tuning seed, whose test data
-are in no table, from three values for every method that has one; maximised alone, ours has none. Chosen is, of views and labels,
-the best mean of both measures; of a penalty, the lowest probe R2 of those that keep the accuracy of no penalty to ``WITHIN``, or
-else the one of the highest accuracy. All penalties grow over the same 300 calls.
+are in no table, from three values for every method that has one; maximised alone, ours has none. Chosen is, where dependence is
+maximised, the best mean of both measures; of a penalty, the least that a probe finds of those that keep the accuracy of no
+penalty to ``WITHIN``, or else the one of the highest accuracy; of values, the least error. All penalties grow over the same 300
+calls.
 """
 
 from __future__ import annotations
@@ -37,14 +38,16 @@ from infoatlas_rl.baselines.objectives import (
 from infoatlas_rl.files import require_writable
 from infoatlas_rl.records import provenance, write_json
 from infoatlas_rl.tasks.shell.progress import progress_bar
-from infoatlas_rl.tasks.suites.loss_problems import PROBLEMS, TUNING_SEED, Objective, require_scikit_learn, step_time
-from infoatlas_rl.tasks.suites.loss_report import picture, tables
+from infoatlas_rl.tasks.suites.loss_data import TUNING_SEED, require_packages, robot_is_there
+from infoatlas_rl.tasks.suites.loss_problems import PROBLEMS, Objective, step_time
+from infoatlas_rl.tasks.suites.loss_report import MEASURES, picture, tables
 from infoatlas_rl.weights import weights_hash
 
 WITHIN = 0.01
 """Label accuracy that a penalty may cost."""
 OURS, NONE = "infoatlas", "none"
 WEIGHTS = (0.3, 1.0, 3.0)
+NEEDS_ROBOT = "python tasks/collect_demos.py env=StackCube demos.count=100, and then discover_keystates.py with the same options"
 
 
 class Method(NamedTuple):
@@ -75,31 +78,36 @@ def _penalty(make: Callable[[int], Objective]) -> Method:
     return Method(WEIGHTS, lambda _, seed: Ramped(make(seed)))
 
 
+_VIEWS = {
+    OURS: Method((1.0,), lambda _, seed: InfoAtlasLoss(slices=None, seed=seed)),
+    "InfoNCE": Method((0.05, 0.1, 0.2), lambda temperature, _: InfoNCE(temperature)),
+    "VICReg": Method((1.0, 5.0, 25.0), lambda weight, _: VICReg(weight, weight)),
+    "SMILE": Method((1.0, 5.0, 10.0), lambda clip, seed: SMILE("maximise", clip, Critic(seed=seed))),
+    "MINE": Method((1e-3, 2e-3, 5e-3), lambda rate, seed: MINE("maximise", Critic(learning_rate=rate, seed=seed))),
+}
+_PENALTIES = {
+    NONE: Method((0.0,), lambda *_: None),
+    OURS: Method(WEIGHTS, lambda _, seed: InfoAtlasLoss(slices=None, direction="minimise", seed=seed)),
+    "adversary": _penalty(lambda seed: Adversary(Critic(seed=seed))),
+    "HSIC": _penalty(lambda _: HSIC()),
+    "distance correlation": _penalty(lambda _: DistanceCorrelation()),
+    "CLUB": _penalty(lambda seed: CLUB(Critic(seed=seed))),
+    "MINE": _penalty(lambda seed: MINE("minimise", Critic(seed=seed))),
+    "SMILE": _penalty(lambda seed: SMILE("minimise", critic=Critic(seed=seed))),
+}
 METHODS: dict[str, dict[str, Method]] = {
-    "views": {
-        OURS: Method((1.0,), lambda _, seed: InfoAtlasLoss(slices=None, seed=seed)),
-        "InfoNCE": Method((0.05, 0.1, 0.2), lambda temperature, _: InfoNCE(temperature)),
-        "VICReg": Method((1.0, 5.0, 25.0), lambda weight, _: VICReg(weight, weight)),
-        "SMILE": Method((1.0, 5.0, 10.0), lambda clip, seed: SMILE("maximise", clip, Critic(seed=seed))),
-        "MINE": Method((1e-3, 2e-3, 5e-3), lambda rate, seed: MINE("maximise", Critic(learning_rate=rate, seed=seed))),
-    },
+    "views": _VIEWS,
     "labels": {
         OURS: Method((1.0,), lambda _, seed: InfoAtlasLoss(slices=None, classes="y", seed=seed)),
         "cross-entropy": Method((1.0,), lambda _, seed: _with_linear_head(16, seed)),
     },
-    "removal": {
-        NONE: Method((0.0,), lambda *_: None),
-        OURS: Method(WEIGHTS, lambda _, seed: InfoAtlasLoss(slices=None, direction="minimise", seed=seed)),
-        "adversary": _penalty(lambda seed: Adversary(Critic(seed=seed))),
-        "HSIC": _penalty(lambda _: HSIC()),
-        "distance correlation": _penalty(lambda _: DistanceCorrelation()),
-        "CLUB": _penalty(lambda seed: CLUB(Critic(seed=seed))),
-        "MINE": _penalty(lambda seed: MINE("minimise", Critic(seed=seed))),
-        "SMILE": _penalty(lambda seed: SMILE("minimise", critic=Critic(seed=seed))),
-    },
+    "robot": _VIEWS,
+    "removal": _PENALTIES,
+    "halves": _PENALTIES,
+    "value": {name: _VIEWS[name] for name in (OURS, "MINE", "SMILE")},
 }
 FIRST = (NONE, OURS, "adversary", "InfoNCE", "VICReg", "cross-entropy")
-"""Methods that are run before others."""
+"""Methods that are run before others, and penalties with every weight."""
 EARLY = 3
 """Seeds that all methods are run with before any of them is run with more."""
 
@@ -144,24 +152,33 @@ class Runs:
         found = {setting: self.read(Job(problem, method, setting, TUNING_SEED)) for setting in settings}
         if None in found.values():
             return None
-        if PROBLEMS[problem].kind != "removal":
-            return max(found, key=lambda setting: found[setting]["linear"] + found[setting]["neighbours"])
+        kind = PROBLEMS[problem].kind
+        measures = MEASURES[kind]
+        if kind == "value":
+            return min(found, key=lambda setting: found[setting]["error"])
+        if kind not in ("removal", "halves"):
+            return max(found, key=lambda setting: sum(found[setting][measure] for measure in measures))
         reference = self.read(Job(problem, NONE, 0.0, TUNING_SEED))
         if reference is None:
             return None
         keep = [setting for setting in settings if found[setting]["accuracy"] >= reference["accuracy"] - WITHIN]
         if keep:
-            return min(keep, key=lambda setting: found[setting]["r2"])
+            return min(keep, key=lambda setting: found[setting][measures[1]])
         return max(found, key=lambda setting: found[setting]["accuracy"])
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    require_scikit_learn()
     for path in (cfg.out, cfg.picture):
         require_writable(Path(path))
     names = list(PROBLEMS) if cfg.only is None else list(cfg.only)
     if unknown := set(names) - set(PROBLEMS):
         raise ValueError(f"unknown problems {sorted(unknown)} in only; there are {', '.join(PROBLEMS)}")
+    require_packages(names)
+    if "robot" in names and not robot_is_there():
+        if cfg.only is not None:
+            raise ValueError(f"the problem robot needs demonstrations and their key states: {NEEDS_ROBOT}")
+        print(f"without the problem robot, which needs demonstrations and their key states: {NEEDS_ROBOT}")
+        names.remove("robot")
     known = {method for methods in METHODS.values() for method in methods}
     if unknown := set(cfg.methods or ()) - known:
         raise ValueError(f"unknown methods {sorted(unknown)}; there are {', '.join(sorted(known))}")
@@ -210,7 +227,7 @@ def _jobs(pairs: list[tuple[str, str]], seeds: list[int], runs: Runs) -> Iterato
                     for pair in mine:
                         # Counted before anything was run, any setting stands for the one that will be chosen.
                         yield Job(*pair, runs.chosen(*pair) or settings[pair][0], seed)
-            curves = [pair for pair in group if PROBLEMS[pair[0]].kind == "removal"]
+            curves = [pair for pair in group if first and PROBLEMS[pair[0]].kind == "removal"]
             for seed in part:
                 yield from (Job(*pair, setting, seed) for pair in curves for setting in settings[pair])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,33 @@ NOISE = 0.01
 """Of a probe's R2 between two trainings of it: a rise over the weight below it is none."""
 
 
+MEASURES = {
+    "views": ("linear", "neighbours"),
+    "labels": ("linear", "neighbours"),
+    "robot": ("next", "command"),
+    "removal": ("accuracy", "r2"),
+    "halves": ("accuracy", "leak"),
+    "value": ("error",),
+}
+"""Figures of every kind of problem that its settings are chosen by."""
+VALUE_ERROR = 0.20
+"""Asked: of the value in training, on average."""
+
+
 def tables(result: dict[str, Any]) -> list[Table]:
-    return [_maximised(result), _minimised(result), _times(result)]
+    return [_maximised(result), _robot(result), _minimised(result), _halves(result), _values(result), _times(result)]
+
+
+def _of_kind(result: dict[str, Any], *kinds: str) -> Iterator[tuple[str, dict[str, Any], dict[str, dict[str, Any]]]]:
+    """Name, problem, and the runs of its methods at the settings that were chosen."""
+    for name, problem in result["problems"].items():
+        if problem["kind"] in kinds:
+            yield name, problem, {m: runs for m, entry in problem["methods"].items() if (runs := at_choice(entry))}
+
+
+def _setting(problem: dict[str, Any], method: str) -> str:
+    entry = problem["methods"][method]
+    return entry["chosen"] if len(entry["tuning"]) > 1 else ""
 
 
 def at_choice(entry: dict[str, Any]) -> dict[str, Any] | None:
@@ -41,15 +67,11 @@ def _asked(met: bool, text: str) -> str:
 
 def _maximised(result: dict[str, Any]) -> Table:
     rows = []
-    for name, problem in result["problems"].items():
-        if problem["kind"] == "removal":
-            continue
-        found = {method: runs for method, entry in problem["methods"].items() if (runs := at_choice(entry))}
+    for name, problem, found in _of_kind(result, "views", "labels"):
         for method, runs in found.items():
             verdict = _view_verdict(found) if method == OURS else ""
             cells = [_cell(runs["linear"]), _cell(runs["neighbours"]), f"{_score(runs):.3f}", str(len(runs["seeds"])), verdict]
-            setting = problem["methods"][method]["chosen"] if len(problem["methods"][method]["tuning"]) > 1 else ""
-            rows.append([name, _bold(method), setting, *cells])
+            rows.append([name, _bold(method), _setting(problem, method), *cells])
     header = ["maximise", "objective", "tuned", "linear probe", "5 neighbours", "mean of both", "seeds", "asked"]
     note = "`tuned`: temperature of InfoNCE, weight of VICReg, clip of SMILE, learning rate of MINE's critic."
     return Table(header, rows, f"{note} ± is half a 95 % interval over seeds.")
@@ -70,10 +92,7 @@ def _view_verdict(found: dict[str, dict[str, Any]]) -> str:
 
 def _minimised(result: dict[str, Any]) -> Table:
     rows = []
-    for name, problem in result["problems"].items():
-        if problem["kind"] != "removal":
-            continue
-        found = {method: runs for method, entry in problem["methods"].items() if (runs := at_choice(entry))}
+    for name, problem, found in _of_kind(result, "removal"):
         for method, runs in found.items():
             cost = "" if method == NONE or NONE not in found else f"{_cost(found, method):+.3f}"
             verdict = removal_verdict(problem) if method == OURS else ""
@@ -85,6 +104,49 @@ def _minimised(result: dict[str, Any]) -> Table:
     note += f"and at most {MARGIN} above the best peer that is within {WITHIN}, R2 that falls with the weight. "
     note += "`R2 over weights`: 0.3, 1 and 3, over the seeds that were run with all of them."
     return Table(header, rows, note)
+
+
+def _robot(result: dict[str, Any]) -> Table:
+    rows = []
+    for name, problem, found in _of_kind(result, "robot"):
+        for method, runs in found.items():
+            mean = (runs["next"]["mean"] + runs["command"]["mean"]) / 2
+            cells = [_cell(runs["next"]), _cell(runs["command"]), f"{mean:.3f}", str(len(runs["seeds"]))]
+            rows.append([name, _bold(method), _setting(problem, method), *cells])
+    header = ["maximise", "objective", "tuned", "R2 next key state", "R2 command", "mean of both", "seeds"]
+    note = (
+        "R2 on unseen demonstrations, of where gripper and object are at the next key state by a linear map of the code, and of "
+    )
+    return Table(header, rows, note + "the command by a network of it.")
+
+
+def _halves(result: dict[str, Any]) -> Table:
+    rows = []
+    for name, problem, found in _of_kind(result, "halves"):
+        for method, runs in found.items():
+            cost = "" if method == NONE or NONE not in found else f"{_cost(found, method):+.3f}"
+            weight = "" if method == NONE else problem["methods"][method]["chosen"]
+            cells = [_cell(runs["accuracy"]), cost, _cell(runs["leak"]), _cell(runs["error"]), str(len(runs["seeds"]))]
+            rows.append([name, _bold(method), weight, *cells])
+    header = ["separate", "penalty", "weight", "label by content", "against none", "label by style", "error", "seeds"]
+    note = "`label by style`: accuracy of a fresh network above chance, 0 to 1. `error`: of the reconstruction, of the variance."
+    return Table(header, rows, note)
+
+
+def _values(result: dict[str, Any]) -> Table:
+    rows, ours = [], []
+    for name, problem, found in _of_kind(result, "value"):
+        for method, runs in found.items():
+            verdict = ""
+            if method == OURS:
+                ours.append(runs["error"]["mean"])
+                verdict = _asked(ours[-1] <= VALUE_ERROR, f"at most {VALUE_ERROR:.0%}")
+            span = f"{runs['first']['mean']:.2f} to {runs['last']['mean']:.2f}"
+            error = f"{runs['error']['mean']:.1%}"
+            rows.append([name, _bold(method), _setting(problem, method), span, error, str(len(runs["seeds"])), verdict])
+    header = ["encoder, batch", "objective", "tuned", "truth, nats", "error of the value", "seeds", "asked"]
+    mean = f" Mean of ours: {sum(ours) / len(ours):.1%}." if ours else ""
+    return Table(header, rows, f"Mean absolute error while training, of the mean of the truth.{mean}")
 
 
 def _cost(found: dict[str, dict[str, Any]], method: str) -> float:
@@ -139,7 +201,7 @@ def _times(result: dict[str, Any]) -> Table:
         for method, ms in times.get(kind, {}).items():
             verdict = _asked(ms <= TIMES * reference, f"{ms / reference:.1f} x InfoNCE") if method == OURS else ""
             rows.append([label, _bold(method), f"{ms:.1f}", verdict])
-    note = "CPU milliseconds of a training step on one thread, batch 256, code of 16, with its encoder; median of 40 steps."
+    note = "CPU milliseconds of a training step on one thread, batch 256, code of 16, with its encoder; mean of 64 steps."
     return Table(["direction", "objective", "ms per step", f"asked: at most {TIMES:.0f} x InfoNCE"], rows, note)
 
 
@@ -150,7 +212,7 @@ def _bold(method: str) -> str:
 def picture(path: Path, result: dict[str, Any]) -> None:
     """Label accuracy against probe R2, a curve over the weight for every method, one panel for every problem of removal; every
     point is the mean of the seeds that were run with it."""
-    problems = {name: problem for name, problem in result["problems"].items() if problem["kind"] == "removal"}
+    problems = {name: problem for name, problem, _ in _of_kind(result, "removal")}
     if not problems:
         return
     plt = pyplot()

@@ -157,7 +157,7 @@ def reinforcement() -> str:
 
 
 def training(part: int) -> str:
-    """A table of the suite ``loss``: maximised, minimised or times."""
+    """A table of the suite ``loss``."""
     result = _result("loss")
     return f"{loss_report.tables(result)[part].markdown()}\n\n{_source(result, 'loss')}"
 
@@ -216,8 +216,11 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "scale": demonstrations,
     "rl": reinforcement,
     "loss-maximise": partial(training, 0),
-    "loss-minimise": partial(training, 1),
-    "loss-time": partial(training, 2),
+    "loss-robot": partial(training, 1),
+    "loss-minimise": partial(training, 2),
+    "loss-halves": partial(training, 3),
+    "loss-value": partial(training, 4),
+    "loss-time": partial(training, 5),
     "state-layout": state_layout,
     "weights": weights,
     "policy-files": policy_files,

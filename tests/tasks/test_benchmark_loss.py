@@ -34,12 +34,31 @@ def test_a_short_run_is_collected_and_not_repeated(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(loss.Runs, "do", None)  # an error, if anything were run again
     assert loss.run(compose("benchmark_loss", *options, *paths))["problems"] == result["problems"]
     with pytest.raises(ValueError, match="unknown problems"):
-        loss.run(compose("benchmark_loss", "only=[mnist]", *paths))
+        loss.run(compose("benchmark_loss", "only=[cifar]", *paths))
+
+
+def test_problems_beside_the_main_ones_run(tmp_path, monkeypatch, capsys):
+    """Two halves of a code, and values against a truth: a few steps."""
+    pytest.importorskip("sklearn")
+    from infoatlas_rl.tasks.suites import loss, loss_problems
+
+    monkeypatch.setattr(loss_problems, "probe_accuracy", partial(loss_problems.probe_accuracy, epochs=1))
+    (tmp_path / "times.json").write_text("{}")
+    paths = [f"out={tmp_path}/loss.json", f"picture={tmp_path}/loss.png", f"run={tmp_path}"]
+    options = ["steps=10", "seeds=[0]", "methods=[none,infoatlas]", "only=[halves,mixed-128,gaussian-128,curved-128]"]
+    problems = loss.run(compose("benchmark_loss", *options, *paths))["problems"]
+    assert "without the problem robot" not in capsys.readouterr().out
+    halves = problems["halves"]["methods"]["infoatlas"]["settings"]["0.3"]
+    assert 0 <= halves["leak"]["mean"] <= 1
+    for name in ("mixed-128", "gaussian-128", "curved-128"):
+        value = problems[name]["methods"]["infoatlas"]["settings"]["1"]
+        assert 0.05 < value["first"]["mean"] < 1.4  # log 4 is the most for four classes
+        assert value["error"]["mean"] < 1
 
 
 def test_without_scikit_learn_one_line_says_what_to_install(tmp_path, monkeypatch):
     from infoatlas_rl.tasks.suites import loss
 
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(RuntimeError, match=r"pip install scikit-learn$"):
-        loss.run(compose("benchmark_loss", f"run={tmp_path}"))
+    with pytest.raises(RuntimeError, match=r"needs sklearn: pip install"):
+        loss.run(compose("benchmark_loss", "only=[labels]", f"run={tmp_path}", f"out={tmp_path}/o", f"picture={tmp_path}/p"))
