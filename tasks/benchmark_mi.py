@@ -3,7 +3,12 @@
     python tasks/benchmark_mi.py suite=bmi out=docs/results/bmi.json
 
 - ``bmi``: the eight tasks of Table 1 of the InfoAtlas paper, n = 5000, mean over ten seeds.
+- ``bmi40``: all forty tasks of the BMI benchmark, up to 50 dimensions, n = 5000.
 - ``discrete``: discrete and non-Gaussian distributions, the second table of the poster, n = 1000.
+- ``families``: thirty further tasks, half of them discrete or mixed, n = 1000.
+- ``small``: n = 16 to 128 against 1 to 20 dimensions.
+- ``highdim``: 25 to 1024 dimensions, beside random slices.
+- ``pairs``: many pairs of single columns in one call.
 - ``atlas``: unseen problems of the atlas against KSG and the Gaussian copula; coverage of the intervals.
 - ``independence``: what is estimated where the truth is zero.
 - ``order``: which of two dependences is stronger? InfoNet's Table 3.
@@ -23,18 +28,20 @@ from omegaconf import DictConfig
 from infoatlas_rl.files import require_writable
 from infoatlas_rl.records import provenance, write_json
 from infoatlas_rl.tasks.shell.options import hydra_main
-from infoatlas_rl.tasks.suites import ablation, atlas, consistency, gradient, independence, known, order
+from infoatlas_rl.tasks.suites import ablation, atlas, consistency, gradient, highdim, independence, known, order, pairs, small
 from infoatlas_rl.tasks.suites import time as timing
 from infoatlas_rl.weights import weights_hash
 
-PLAIN = (atlas, independence, order, consistency, gradient, timing, ablation)
+PLAIN = (atlas, independence, small, highdim, order, consistency, gradient, timing, pairs, ablation)
 SUITES = {
     "bmi": (known.run_bmi, known.table),
+    "bmi40": (known.run_bmi40, known.long_table),
     "discrete": (known.run_discrete, known.table),
+    "families": (known.run_families, known.long_table),
     **{suite.__name__.rpartition(".")[2]: (suite.run, suite.table) for suite in PLAIN},
 }
 
-COUNTS = ("n", "seeds", "problems", "independent_sets", "triplets")
+COUNTS = ("n", "seeds", "problems", "independent_sets", "triplets", "highdim_seeds")
 
 
 @hydra_main("benchmark_mi")

@@ -107,9 +107,9 @@ def _train_critic(trainer: Pretrainer, cfg: DictConfig, log: RunLog | None) -> N
 
 def _calibrate(model: InfoAtlas, config: CalibrateConfig, cfg: DictConfig, trainer: Pretrainer) -> dict[str, float]:
     # A table belongs to the critic that it was made with.
-    critic = nn.ModuleList([model.encoder, model.embedding, model.pair, model.hypernetwork])
+    critic = nn.ModuleList([model.encoder, model.phases, model.hypernetwork])
     folder = Path(cfg.out) / f"calibration-{fingerprint(critic)}"
-    total = config.groups + config.large_groups + config.plain_groups + config.gradient_groups
+    total = config.small_groups + config.groups + config.large_groups + config.plain_groups + config.gradient_groups
     with progress_bar("calibration", total) if trainer.rank == 0 else nullcontext(lambda *_: None) as bar:
         for done in collect(model, trainer.atlas, config, folder):
             bar(min(done, total), "")

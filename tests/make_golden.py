@@ -165,7 +165,7 @@ def measured(model: InfoAtlas, case: Case) -> dict[str, list[float]]:
         with torch.no_grad():
             batch = [side.detach().reshape(-1, *side.shape[-2:]) for side in sides]
             critic = model(*batch)
-            values["statistics"] = statistics(critic, *batch).flatten().tolist()
+            values["statistics"] = statistics(critic).flatten().tolist()
             values["summary"] = critic.maps.summary.flatten().tolist()
     return {kind: [float(f"{float(v):.9g}") for v in numbers] for kind, numbers in values.items()}
 

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"version", "columns", "files", "precision", "tables", "transforms"},
     {"checks", "processes", "records", "weights"},
-    {"estimator", "distributions", "objectives"},
+    {"estimator", "distributions"},
+    {"objectives"},
     {"loss"},
     {"baselines"},
     {"pretraining", "keystates"},

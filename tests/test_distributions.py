@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("hydra")
 
 
-from infoatlas_rl.distributions import BMI_TASKS
+from infoatlas_rl.distributions import BMI_40, BMI_TASKS, varied, varied_tasks
 from tests.conftest import ROOT
 
 
@@ -30,6 +30,64 @@ def test_samplers_agree_with_the_reference_samples(task):
             assert np.abs(at - levels).max() < 0.025
     # Second moments of bounded functions of all coordinates tell the dependence; the noise of a correlation is 0.012.
     assert np.abs(_moments(*sample) - np.array(reference["moments"])).max() < 0.06
+
+
+def test_all_forty_tasks_are_there_under_their_published_names():
+    names = [task.origin for task in BMI_40]
+    assert len(set(names)) == 40
+    assert {"multinormal-dense-50-50-0.5", "spiral-normal_cdf-multinormal-sparse-25-25-2-2.0"} <= set(names)
+    for task in BMI_40:
+        x, y = task.sample(20, 0)
+        assert x.shape[0] == y.shape[0] == 20
+        assert np.isfinite(x).all()
+        assert np.isfinite(y).all()
+        assert 0 < task.mi < 4
+
+
+def test_thirty_further_tasks_are_no_gaussians():
+    tasks = varied_tasks()
+    assert len({task.name for task in tasks}) == len(tasks) == 30
+    for task in tasks:
+        x, y = task.sample(50, 0)
+        assert np.isfinite(np.hstack([x, y])).all()
+        assert 0.05 < task.mi < 3
+
+
+@pytest.mark.parametrize(
+    ("sampler", "density"),
+    [
+        (varied._clayton(2.0), varied._clayton_density(2.0)),
+        (varied._frank(5.0), varied._frank_density(5.0)),
+        (varied._frank(-3.0), varied._frank_density(-3.0)),
+    ],
+)
+def test_copulas_are_sampled_from_their_densities(sampler, density):
+    """The integral of c log c is what samples say on average: standard error below 0.003."""
+    u, v = sampler(100_000, np.random.default_rng(0))
+    for side in (u, v):
+        assert np.abs(np.sort(side[:, 0]) - np.linspace(0, 1, len(side))).max() < 0.01
+    assert np.log(density(u, v)).mean() == pytest.approx(varied._copula_mi(density), abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["zero-inflated 0.15", "integer 8", "class 3-4d", "table 6 x 4", "uniform noise-0.3"])
+def test_truths_agree_with_a_histogram(name):
+    """y or both in bins of their own, the other side in fifty: what binning loses is a few per cent."""
+    task = next(task for task in varied_tasks() if task.name == name)
+    x, y = task.sample(400_000, 1)
+    columns = []
+    for side in (x, y):
+        column = side.argmax(1) if set(np.unique(side)) <= {0.0, 1.0} and side.shape[1] > 1 else side[:, 0]
+        if name == "class 3-4d" and side is y:
+            # Of the noisy side, the posterior of the class tells all: two coordinates of it, coarsely.
+            column = (
+                np.clip(np.round(2 * (y[:, 0] - y[:, 2])), -6, 6) + 13 * np.clip(np.round(2 * (y[:, 1] - y[:, 2])), -6, 6)
+            ).astype(int)
+        values = np.unique(column)
+        edges = np.quantile(column, np.linspace(0, 1, 51)[1:-1])
+        columns.append(np.searchsorted(values, column) if len(values) < 200 else np.searchsorted(edges, column))
+    table = np.zeros((columns[0].max() + 1, columns[1].max() + 1))
+    np.add.at(table, tuple(columns), 1 / len(x))
+    assert varied.table_mi(table) == pytest.approx(task.mi, rel=0.05, abs=0.005)
 
 
 def _moments(x, y):

@@ -258,7 +258,7 @@ def test_large_inputs_are_the_same_in_parts(monkeypatch, gradient):
     whole = results()
     monkeypatch.setattr("infoatlas_rl.estimator.parts.PART", 130)  # two slices at a time
     for part, expected in zip(results(), whole, strict=True):
-        torch.testing.assert_close(part, expected, atol=1e-5, rtol=1e-4)  # the network works in single precision
+        torch.testing.assert_close(part, expected, atol=5e-5, rtol=1e-3)  # the network works in single precision
     x, y = correlated(64, [0.8] * 4)
     x.requires_grad_()
     objective(x, y).backward()  # the other side needs no gradient

@@ -48,7 +48,7 @@ def main(steps: int = 400) -> tuple[float, float]:
         loss.backward()
         optimizer.step()
         if step % 100 == 99:
-            print(f"step {step + 1}: I(z1; z2) is {-loss.item():.1f} nats in the batch")
+            print(f"step {step + 1}: I(z1; z2) is {-loss.item():.1f} nats in the last batches")
     after = probes(encoder, x, labels)
     print("after:  linear probe {:.3f}, 5 neighbours {:.3f}".format(*after))
     return after

@@ -16,28 +16,32 @@ from torch import Tensor, nn
 
 from infoatlas_rl.estimator.bounds import donsker_varadhan, log_mean_exp, smile
 from infoatlas_rl.estimator.critic import Critic
-from infoatlas_rl.estimator.neighbours import pointwise_information
+from infoatlas_rl.estimator.discrete import row_entropy
+from infoatlas_rl.estimator.neighbours import distance_correlation, pointwise_information
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 """Quantile levels; the middle one is the calibrated estimate, the outer ones are the 90 % interval."""
 
 NEIGHBOURS = (4, 32)
-STATISTICS = 36
+STATISTICS = 43
 """Length of what :func:`statistics` returns."""
+SIZES = slice(-9, -4)
+"""Of these: log(n / 500), log dx, log dy, dx dy / (2 n) and (dx + dy) / n."""
 
 
 @torch.no_grad()
-def statistics(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+def statistics(critic: Critic) -> Tensor:
     """What is known about the MI of each data set after the forward pass, ``(b, STATISTICS)``: first the bound.
 
-    Bounds of the critic, of its Gaussian base, and two-fold; the spread of the critic; Gaussian MI of canonical
-    correlations, in-sample, shrunk and held-out; nearest-neighbour estimates, also as corrections of the critic; ties.
+    Bounds of the critic, of its Gaussian base, and two-fold for several ridges; the spread of the critic; Gaussian MI of
+    canonical correlations, in-sample, shrunk and held-out; nearest-neighbour estimates, also as corrections of the critic;
+    linear dependence and that of distances; entropies of the sides, which are small where they are discrete; ties.
     """
-    n, (dx, dy) = x.shape[1], critic.maps.dims
+    n, (dx, dy) = critic.joint.shape[1], critic.maps.dims
     joint, product = critic.joint, critic.product
     columns = [
         donsker_varadhan(joint, product),
-        critic.two_fold_bound().clamp(min=-1),
+        *critic.two_fold.clamp(min=-1).unbind(-1),
         donsker_varadhan(critic.base_joint, critic.base_product),
         smile(joint, product),
         joint.std(-1),
@@ -65,10 +69,12 @@ def statistics(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
         local = pointwise_information(u, v, NEIGHBOURS)
         correction = local - joint[:, : local.shape[-1]]
         columns += [*local.mean(-1), *correction.mean(-1), local[0].std(-1)]
+    columns += [distance_correlation(sides[0].linear, sides[1].linear) * math.sqrt(n), _linear_dependence(*critic.normal)]
+    columns += [row_entropy(side)[0] for side in critic.normal]
     d = dx.squeeze(-1).float(), dy.squeeze(-1).float()
     sizes = torch.full_like(d[0], math.log(min(n, 10_000) / 500))
     columns += [sizes, *(t.log() for t in (d[0].clamp(min=1), d[1].clamp(min=1))), d[0] * d[1] / (2 * n), (d[0] + d[1]) / n]
-    columns += [*_ties(x), *_ties(y)]
+    columns += [*critic.scores[0].ties(), *critic.scores[1].ties()]
     return torch.stack([c.float() for c in columns], dim=-1)
 
 
@@ -76,12 +82,15 @@ def _gaussian_information(correlations: Tensor) -> Tensor:
     return -0.5 * torch.log1p(-(correlations.clamp(0, 0.9999) ** 2)).sum(-1)
 
 
-def _ties(samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Share of samples that equal another one, mean and largest over columns, ``(b,)``; constant columns do not count."""
-    ties = (samples.sort(dim=1).values.diff(dim=1) == 0).float().mean(1)
-    varying = ties < 1
-    ties = ties * varying
-    return ties.sum(-1) / varying.sum(-1).clamp(min=1), ties.amax(-1)
+def _linear_dependence(z_x: Tensor, z_y: Tensor) -> Tensor:
+    """How many standard deviations the sum of all squared correlations of normal scores ``(b, n, dx), (b, n, dy)`` is above that
+    of independent data, ``(b,)``."""
+    n = z_x.shape[1]
+    x, y = (z - z.mean(1, keepdim=True) for z in (z_x, z_y))
+    cross, own_x, own_y = x.mT @ y / n, x.mT @ x / n, y.mT @ y / n
+    expected = own_x.diagonal(dim1=-2, dim2=-1).sum(-1) * own_y.diagonal(dim1=-2, dim2=-1).sum(-1)
+    spread = (2 * own_x.square().sum((-2, -1)) * own_y.square().sum((-2, -1))).sqrt()
+    return (n * cross.square().sum((-2, -1)) - expected) / (spread + 1e-6)
 
 
 class CalibratedHead(nn.Module):
@@ -92,12 +101,12 @@ class CalibratedHead(nn.Module):
         members: networks whose quantiles are averaged.
     """
 
-    def __init__(self, summary: int, *, width: int = 256, members: int = 4) -> None:
+    def __init__(self, summary: int, *, width: int = 256, members: int = 8) -> None:
         super().__init__()
         inputs = STATISTICS + summary
         self.register_buffer("centre", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
-        self.register_buffer("spread", torch.ones(()))
+        self.register_buffer("spread", torch.zeros(4))
         self.members = nn.ModuleList(_network(inputs, width, len(LEVELS)) for _ in range(members))
         self.gradient = _network(summary, 32, 1)
 
@@ -111,10 +120,14 @@ class CalibratedHead(nn.Module):
         raw = torch.stack([member(inputs.clamp(-8, 8)) for member in self.members])
         # From the middle outwards; steps are positive, so quantiles cannot cross.
         middle = len(LEVELS) // 2
-        steps = F.softplus(raw - 2) * self.spread
+        steps = F.softplus(raw - 2) * self.widening(statistics)
         centre = to_scale(statistics[:, :1].clamp(min=0)) + raw[..., middle : middle + 1]
         below = centre - steps[..., :middle].flip(-1).cumsum(-1).flip(-1)
         return torch.cat([below, centre, centre + steps[..., middle + 1 :].cumsum(-1)], dim=-1)
+
+    def widening(self, statistics: Tensor) -> Tensor:
+        """What intervals are widened by, ``(b, 1)``, a function of n and the dimensions; see pretraining."""
+        return (size_features(statistics) @ self.spread).exp().unsqueeze(-1)
 
     def inputs(self, statistics: Tensor, summary: Tensor) -> Tensor:
         return torch.cat([torch.asinh(4 * statistics), summary], dim=-1)
@@ -126,6 +139,12 @@ class CalibratedHead(nn.Module):
     def gradient_share(self, summary: Tensor) -> Tensor:
         """Expected projection of the gradient of the bound on the true one, as a share of it, ``(b,)``."""
         return 1 + self.gradient(summary).squeeze(-1)
+
+
+def size_features(statistics: Tensor) -> Tensor:
+    """One, and the sizes that the widening is a function of, ``(b, 4)``."""
+    size, log_dx, log_dy, _, ratio = statistics[:, SIZES].unbind(-1)
+    return torch.stack([torch.ones_like(size), size, (log_dx + log_dy) / 2, ratio.clamp(max=2)], dim=-1)
 
 
 def to_scale(mi: Tensor) -> Tensor:

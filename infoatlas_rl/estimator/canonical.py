@@ -25,10 +25,12 @@ from torch import Tensor, nn
 from infoatlas_rl.estimator.layers import SideNetwork, feature_count
 from infoatlas_rl.transforms import fixed
 
-TRAINED_SAMPLES = 64
-"""Of the smallest data set in pretraining; with fewer, dependence is shrunk by rules that know n against d."""
+TRAINED_SAMPLES = 16
+"""Of the smallest data set in pretraining."""
 SMALL_RIDGE = 4.0
 """Times dx dy / n^2, of covariances of normal scores: with n near d all canonical correlations of independent data are 1."""
+SMALL = 64
+"""Samples from which on that ridge falls with the fourth power of n, as it does below those of training."""
 
 
 class LinearCanonical(NamedTuple):
@@ -55,11 +57,10 @@ def linear_canonical(z_x: Tensor, z_y: Tensor, ridge: float) -> LinearCanonical:
     give finite maps.
     """
     x, y = z_x.detach().double(), z_y.detach().double()
-    ridges = torch.full_like(x[:, 0, :1], ridge)
-    if x.shape[1] < TRAINED_SAMPLES:
-        dx, dy = ((z.amax(1) > z.amin(1)).sum(-1, keepdim=True) for z in (x, y))
-        ridges = (SMALL_RIDGE * dx * dy / x.shape[1] ** 2).to(x).clamp(min=ridge)
-    ridges = ridges.repeat(3, 1)
+    n = x.shape[1]
+    dx, dy = ((z.amax(1) > z.amin(1)).sum(-1, keepdim=True) for z in (x, y))
+    scale = SMALL_RIDGE / n**2 * min(1.0, SMALL / n) ** 2 * max(1.0, TRAINED_SAMPLES / n) ** 2
+    ridges = (scale * dx * dy).to(x).clamp(min=ridge).repeat(3, 1)
     mean_x, mean_y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
     halves = Moments.of_halves(x - mean_x, y - mean_y)
     # The analyses of all samples and of both halves go through one batch of decompositions.
@@ -219,7 +220,7 @@ class CanonicalEncoder(nn.Module):
 
     def features(self, coordinates: Tensor, sizes: Tensor, count: int) -> Tensor:
         """Coordinates and learned features of one side, ``(b, n, d + count)``."""
-        return torch.cat([coordinates, self.side(coordinates, sizes, count).float()], dim=-1)
+        return torch.cat([coordinates, self.side(coordinates, sizes, slice(count)).float()], dim=-1)
 
     def standardised(self, maps: Maps, z_x: Tensor, z_y: Tensor) -> tuple[Tensor, Tensor]:
         """Features of both sides as the nonlinear analysis saw them."""

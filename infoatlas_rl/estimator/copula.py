@@ -42,7 +42,7 @@ class NormalScores:
         """Normal scores of new points ``(b, q, d)``, interpolated between the fitted samples; not differentiable."""
         sorted_x = self.order.values
         points = points.detach().to(sorted_x.dtype).transpose(-1, -2).contiguous()
-        low, high = self._positions(points)
+        low, high = torch.searchsorted(sorted_x, points), torch.searchsorted(sorted_x, points, right=True)
         below = sorted_x.gather(-1, (low - 1).clamp(min=0))
         above = sorted_x.gather(-1, low.clamp(max=self.n - 1))
         gap = above / 2 - below / 2  # halves, for the difference of two large numbers may be infinite
@@ -51,17 +51,26 @@ class NormalScores:
         offset = torch.where(low == high, fraction.clamp(0, 1) - 0.5, 0.0)
         return self._normal_quantile((low + high) / 2 + offset).transpose(-1, -2)
 
-    def _positions(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        sorted_x = self.order.values
-        return torch.searchsorted(sorted_x, points), torch.searchsorted(sorted_x, points, right=True)
+    def ties(self) -> tuple[Tensor, Tensor]:
+        """Share of samples that equal another one, mean and largest over columns, ``(b,)``; constant columns do not count."""
+        ties = (self.order.values.diff(dim=-1) == 0).float().mean(-1)
+        varying = ties < 1
+        ties = ties * varying
+        return ties.sum(-1) / varying.sum(-1).clamp(min=1), ties.amax(-1)
 
     def _normal_quantile(self, position: Tensor) -> Tensor:
         u = (position.to(self.order.values.dtype) / self.n).clamp(0.5 / self.n, 1 - 0.5 / self.n)
         return torch.special.ndtri(u)
 
     def _sorted_scores(self) -> Tensor:
-        low, high = self._positions(self.order.values)
-        return self._normal_quantile((low + high) / 2)
+        """Of the order statistics; equal ones have the middle of the ranks that they take."""
+        values = self.order.values
+        differs = values[..., 1:] != values[..., :-1]
+        ends = torch.ones_like(differs[..., :1])
+        index = torch.arange(self.n, device=values.device).expand_as(values)
+        first = torch.where(torch.cat([ends, differs], -1), index, 0).cummax(-1).values
+        last = torch.where(torch.cat([differs, ends], -1), index, self.n).flip(-1).cummin(-1).values.flip(-1)
+        return self._normal_quantile((first + last + 1) / 2)
 
     def _slopes(self, scores: Tensor) -> Tensor:
         """dz/dx at each order statistic, ``(b, d, n)``, over a window of about n^0.8 / 2 of them."""

@@ -17,6 +17,7 @@ from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_classes, check_samples
 from infoatlas_rl.estimator.bounds import BOUNDS
 from infoatlas_rl.estimator.canonical import TRAINED_SAMPLES
 from infoatlas_rl.estimator.critic import Critic
+from infoatlas_rl.estimator.projection import Projections
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
 
 LN2 = float(np.log(2))
@@ -26,8 +27,12 @@ TRAINED = (TRAINED_SAMPLES, 50_000)
 MOST_TIES = 0.95
 """Share of equal values in a column, from which on the network has hardly seen such data."""
 
-FIT_SAMPLES = 16_384
-"""The critic is written on a random choice of at most this many samples; the bound is evaluated on all of them."""
+LEAST_TO_PROJECT = 64
+"""Samples that informative projections can be found from."""
+FIT_SAMPLES = 8192
+"""The critic is written on a random choice of at most this many samples."""
+MOST_SAMPLES = 32_768
+"""A random choice of at most this many is looked at: sampling noise is then below half a per cent."""
 
 
 class OutsideTrainingRangeWarning(UserWarning):
@@ -50,6 +55,9 @@ class Estimate:
     n: int
     dims: tuple[int, int]
     units: str = "nats"
+    projected: tuple[int, int] | None = None
+    """Most dimensions that x and y were projected to, where they had too many and no slices were asked for; ``mi`` and
+    ``interval`` are then of the projections, which have at most as much information."""
 
     def in_bits(self) -> Estimate:
         """The same in bits."""
@@ -64,7 +72,10 @@ class Estimate:
         text = f"MI = {self.mi:.3f} {self.units} (90 %: {self.interval[0]:.3f} to {self.interval[1]:.3f})"
         if self.p_value is not None:
             text += f", p = {self.p_value:.3g}"
-        return f"{text}, n = {self.n}, d = {self.dims[0]} and {self.dims[1]}"
+        text = f"{text}, n = {self.n}, d = {self.dims[0]} and {self.dims[1]}"
+        if self.projected is not None:
+            text += f", projected to {self.projected[0]} and {self.projected[1]}: a lower bound"
+        return text
 
 
 class CriticWriter(Protocol):
@@ -76,7 +87,7 @@ class CriticWriter(Protocol):
 
     def parameters(self) -> Iterator[Tensor]: ...
 
-    def quantiles(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor: ...
+    def quantiles(self, critic: Critic) -> Tensor: ...
 
     def product_index(self, n: int, device: torch.device) -> tuple[Tensor, Tensor]: ...
 
@@ -106,42 +117,56 @@ def estimate(
     device = next(model.parameters()).device
     _check_index(x, y)
     x, y = (_to_tensor(name, samples, classes in (name, "both")).to(device) for name, samples in (("x", x), ("y", y)))
-    x, y, batched = check_samples(x, y, None if slices is not None else model.config.max_dim, classes=classes)
+    x, y, batched = check_samples(x, y, None, classes=classes)
+    limit, most = model.config.max_dim, max(x.shape[2], y.shape[2])
+    if slices is None and most > limit and x.shape[1] < LEAST_TO_PROJECT:
+        raise ValueError(
+            f"x and y have n = {x.shape[1]} samples; to find projections of {most} dimensions at least {LEAST_TO_PROJECT} are "
+            "needed; pass slices=25, k=5 for random ones"
+        )
     if cross_fit and x.shape[1] < 2 * MIN_SAMPLES:
         raise ValueError(f"x and y have n = {x.shape[1]} samples; cross_fit needs at least {2 * MIN_SAMPLES}")
     _warn_outside_range(x, y)
     n, dims = x.shape[1], (x.shape[2], y.shape[2])
     # What is held out is a part of the rows: in a sorted table or a time series one end would not be like the other.
-    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(1)).to(device)
+    shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(1))[:MOST_SAMPLES].to(device)
     x, y = x[:, shuffled], y[:, shuffled]
     generator = torch.Generator().manual_seed(int(seed))
-    frames = None
+    frames, views = None, None
     if slices is not None:
         frames = tuple(random_orthonormal(slices, d, k, generator=generator, dtype=x.dtype, device=device) for d in dims)
+    elif max(dims) > limit:
+        views = [_projected(a, b, limit, int(seed)) for a, b in zip(x, y, strict=True)]
 
-    def sliced(x: Tensor, y: Tensor, of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Mean over slices of what ``of`` returns, ``(b, ...)``."""
-        sets = len(x)
+    def averaged(of: Callable[[Tensor, Tensor], Tensor], *, permuted: bool = False) -> Tensor:
+        """Mean over slices or projections of what ``of`` returns, ``(b, ...)``."""
+
+        def paired(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+            return (a, b[:, torch.randperm(b.shape[1], generator=generator).to(device)]) if permuted else (a, b)
+
+        if views is not None:
+            return torch.cat([sum(of(*paired(*pair)) for pair in pairs) / len(pairs) for pairs in views])
+        a, b = paired(x, y)
         if frames is not None:
-            x, y = project(x, frames[0]), project(y, frames[1])
-        values = torch.cat([of(a, b) for a, b in chunks(x, y)])
-        return rearrange(values, "(b s) ... -> b s ...", b=sets).mean(1)
+            a, b = project(a, frames[0]), project(b, frames[1])
+        values = torch.cat([of(*part) for part in chunks(a, b)])
+        return rearrange(values, "(b s) ... -> b s ...", b=len(x)).mean(1)
 
     def quantiles_and_bound(x: Tensor, y: Tensor) -> Tensor:
-        critic, fitted, in_sample = _in_sample(model, x, y, bound)
-        return torch.cat([model.quantiles(critic, *fitted), in_sample.unsqueeze(-1)], dim=-1)
+        critic, in_sample = _in_sample(model, x, y, bound)
+        return torch.cat([model.quantiles(critic), in_sample.unsqueeze(-1)], dim=-1)
 
-    values = sliced(x, y, quantiles_and_bound)
+    values = averaged(quantiles_and_bound)
     quantiles, value = values[:, :-1], values[:, -1]
     p_value = None
     if permutations:
         exceeded = torch.ones_like(value, dtype=torch.float64)
         for _ in range(permutations):
-            order = torch.randperm(n, generator=generator).to(device)
-            exceeded += sliced(x, y[:, order], lambda a, b: _in_sample(model, a, b, bound)[-1]) >= value
+            exceeded += averaged(lambda a, b: _in_sample(model, a, b, bound)[1], permuted=True) >= value
         p_value = exceeded / (permutations + 1)
     if cross_fit:
-        value = sliced(x, y, lambda a, b: cross_fitted(model, a, b, bound))
+        value = averaged(lambda a, b: cross_fitted(model, a, b, bound))
+    sizes = None if views is None else [(a.shape[2], b.shape[2]) for pairs in views for a, b in pairs]
 
     def plain(t: Tensor | None) -> Any:
         return None if t is None else t.double().cpu().numpy() if batched else float(t[0])
@@ -154,25 +179,32 @@ def estimate(
         p_value=plain(p_value),
         n=n,
         dims=dims,
+        projected=None if sizes is None else (max(size[0] for size in sizes), max(size[1] for size in sizes)),
     )
 
 
-def _in_sample(model: CriticWriter, x: Tensor, y: Tensor, bound: str) -> tuple[Critic, tuple[Tensor, Tensor], Tensor]:
-    """The critic, the samples that it was written on, at most ``FIT_SAMPLES`` of them, and the bound ``(b,)`` on all."""
-    n = x.shape[1]
-    if n <= FIT_SAMPLES:
-        critic = model(x, y)
-        return critic, (x, y), BOUNDS[bound](critic.joint, critic.product)
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(0)).to(x.device)
-    fitted, rest = order[:FIT_SAMPLES], order[FIT_SAMPLES:]
-    fitted_x, fitted_y = x[:, fitted], y[:, fitted]
-    critic = model(fitted_x, fitted_y)
+def _projected(x: Tensor, y: Tensor, limit: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+    """Two data sets ``(1, n / 2, k)`` of one, ``(n, d)``: each half of the rows, projected to what the other half showed to be
+    informative."""
+    half = len(x) // 2
+    pairs = []
+    for fit, held in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
+        projections = Projections(x[fit], y[fit], limit, seed)
+        pairs.append((projections.x(x[held])[None], projections.y(y[held])[None]))
+    return pairs
+
+
+def _in_sample(model: CriticWriter, x: Tensor, y: Tensor, bound: str) -> tuple[Critic, Tensor]:
+    """The critic, written on the first ``FIT_SAMPLES`` rows, which are in no order, and the bound ``(b,)`` on all."""
+    critic = model(x[:, :FIT_SAMPLES], y[:, :FIT_SAMPLES])
+    if x.shape[1] <= FIT_SAMPLES:
+        return critic, BOUNDS[bound](critic.joint, critic.product)
     joint, product = [critic.joint], [critic.product[:, :FIT_SAMPLES]]
-    for chunk in rest.split(FIT_SAMPLES // 2):
-        side_x, side_y = critic.sides(x[:, chunk], y[:, chunk])
+    for a, b in zip(x[:, FIT_SAMPLES:].split(FIT_SAMPLES, 1), y[:, FIT_SAMPLES:].split(FIT_SAMPLES, 1), strict=True):
+        side_x, side_y = critic.sides(a, b)
         joint.append(critic.values(side_x, side_y)[0])
-        product.append(critic.values(side_x, side_y.at(torch.arange(len(chunk), device=x.device).roll(1)))[0])
-    return critic, (fitted_x, fitted_y), BOUNDS[bound](torch.cat(joint, -1), torch.cat(product, -1))
+        product.append(critic.values(side_x, side_y.at(torch.arange(a.shape[1], device=x.device).roll(1)))[0])
+    return critic, BOUNDS[bound](torch.cat(joint, -1), torch.cat(product, -1))
 
 
 def cross_fitted(model: CriticWriter, x: Tensor, y: Tensor, bound: str) -> Tensor:
@@ -184,7 +216,7 @@ def cross_fitted(model: CriticWriter, x: Tensor, y: Tensor, bound: str) -> Tenso
     def held_out(x: Tensor, y: Tensor, fit: slice, held: slice) -> Tensor:
         critic = model(x[:, fit], y[:, fit])
         side_x, side_y = critic.sides(x[:, held], y[:, held])
-        i, j = model.product_index(side_x.embedding.shape[1], x.device)
+        i, j = model.product_index(side_x.phases.shape[1], x.device)
         joint, _ = critic.values(side_x, side_y)
         product, _ = critic.values(side_x.at(i), side_y.at(j))
         return BOUNDS[bound](joint, product)
@@ -233,10 +265,9 @@ def _warn_outside_range(x: Tensor, y: Tensor) -> None:
     if not TRAINED[0] <= n <= TRAINED[1]:
         _warn(f"n = {n} is outside the {TRAINED[0]} to {TRAINED[1]} samples that the estimator was made for")
     for name, samples in (("x", x), ("y", y)):
-        ordered = samples.sort(dim=1).values
-        run = min(int(MOST_TIES * n), n - 1)
-        tied = (ordered[:, run:] == ordered[:, : n - run]).any(1) & (ordered[:, 0] < ordered[:, -1])
-        if bool(tied.any()):
+        # A value that most samples have is the median.
+        same = (samples == samples.median(dim=1, keepdim=True).values).float().mean(1)
+        if bool(((same > MOST_TIES) & (same < 1)).any()):
             _warn(
                 f"a column of {name} has the same value in more than {MOST_TIES:.0%} of the samples; the network saw fewer ties"
             )

@@ -1,7 +1,7 @@
 """Stage 4, the hypernetwork: from a data set to the parameters that its critic is built with.
 
-It writes, for every data set, the correlations of the Gaussian base (shrunk), the modulation of the pair network, and the
-prior mean, the ridge and the damping of the solved last layer (InfoAtlas, Eq. 4: theta = H(D)). The data set reaches it
+It writes, for every data set, the correlations of the Gaussian base (shrunk), the frequencies of the phases of pairs, and the
+prior mean and the ridge of the solved last layer (InfoAtlas, Eq. 4: theta = H(D)). The data set reaches it
 twice: as tokens, through the dual-path encoder, and as a summary of canonical correlations, in-sample and held-out, and
 sizes.
 """
@@ -14,29 +14,28 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from infoatlas_rl.estimator.canonical import TRAINED_SAMPLES, Maps
+from infoatlas_rl.estimator.canonical import Maps
 from infoatlas_rl.estimator.dual_path import DualPathEncoder
 
-SMALL_PRIOR = 48
-"""Samples below which the prior of the last layer gains weight, with the square of how far below."""
+SMALL_PRIOR = 72
+"""Samples below which the prior of the last layer gains weight, with the third power of how far below."""
+
+RIDGES = (4.0, 64.0, 1024.0, 16384.0)
+"""Levels that halves of the samples are solved with, to see what they give on the other half: prior precisions, in samples."""
 
 
 class CriticParameters(NamedTuple):
     """What the hypernetwork writes for each of b data sets."""
 
     rho: Tensor  # (b, min(dx, dy)): canonical correlations of the Gaussian base, shrunk
-    modulation: Tensor  # (b, 2, layers, width): scale and shift of the hidden layers of the pair network
+    frequencies: Tensor  # (b, 2, phases): logarithms of what the phases of x and of y are multiplied with
     prior_mean: Tensor  # (b, m): prior mean of the last layer
     log_ridge: Tensor  # (b, m): log prior precision of the last layer
-    step_logit: Tensor  # (b, 1): damping of the Newton steps, as the logit of their size
+    code: Tensor  # (b, c): what all of this was written from
 
     @property
     def ridge(self) -> Tensor:
         return self.log_ridge.clamp(-12, 6).exp()
-
-    @property
-    def step_size(self) -> Tensor:
-        return self.step_logit.sigmoid()
 
 
 class Hypernetwork(nn.Module):
@@ -45,7 +44,7 @@ class Hypernetwork(nn.Module):
     Args:
         token: size of the token of one side.
         summary: size of the summary.
-        layers, pair_width: hidden layers of the pair network, and their width.
+        phases: of the features of pairs.
         features: largest width m of the solved last layer.
         encoder: options of :class:`DualPathEncoder`.
         decoder_width: of the generator.
@@ -58,8 +57,7 @@ class Hypernetwork(nn.Module):
         *,
         token: int,
         summary: int,
-        layers: int,
-        pair_width: int,
+        phases: int,
         features: int,
         encoder: dict[str, int],
         decoder_width: int,
@@ -69,14 +67,18 @@ class Hypernetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.constant, self.fixed_ridge = constant, fixed_ridge
-        self.modulation_shape = (2, layers, pair_width)
-        self.sizes = [2 * layers * pair_width, features, features, 1, 2]
+        self.phases = phases
+        self.sizes = [2 * phases, features, features, 2]
         self.encoder = DualPathEncoder(token, **encoder)
         self.shrinkage = Shrinkage(max_dim)
         self.body = nn.Sequential(
             nn.Linear(summary + encoder["width"], decoder_width), nn.SiLU(), nn.Linear(decoder_width, decoder_width), nn.SiLU()
         )
         self.head = nn.Linear(decoder_width, sum(self.sizes))
+        looks = 2 * (len(RIDGES) - 1)
+        self.level = nn.Sequential(nn.Linear(looks + summary + encoder["width"], 48), nn.SiLU(), nn.Linear(48, 1))
+        nn.init.zeros_(self.level[-1].weight)
+        nn.init.zeros_(self.level[-1].bias)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
@@ -84,20 +86,29 @@ class Hypernetwork(nn.Module):
         """Parameters of a critic with ``count`` features, from tokens ``(b, t, token)`` of both sides and the maps."""
         code = torch.cat([maps.summary, self.encoder(token_x, token_y)], dim=-1)
         generated = self.head(self.body(torch.zeros_like(code) if self.constant else code)).float()
-        modulation, prior_mean, log_ridge, step_logit, shrink = generated.split(self.sizes, dim=-1)
+        frequencies, prior_mean, log_ridge, shrink = generated.split(self.sizes, dim=-1)
         if self.fixed_ridge:
             log_ridge = torch.zeros_like(log_ridge)
-        small = math.log1p((SMALL_PRIOR / n) ** 2) if n < TRAINED_SAMPLES else 0.0
+        small = math.log1p((SMALL_PRIOR / n) ** 3)
         with torch.autocast(code.device.type, enabled=False):
             rho = self.shrinkage(maps, n, shrink).clamp(max=0.995)
         return CriticParameters(
             rho=rho,
-            modulation=modulation.unflatten(-1, self.modulation_shape),
+            frequencies=frequencies.unflatten(-1, (2, self.phases)),
             prior_mean=0.1 * prior_mean[:, :count],
-            # To start with, a prior worth forty samples.
-            log_ridge=log_ridge[:, :count] + math.log(40 / n) + small,
-            step_logit=4 + 4 * step_logit,
+            # To start with, a prior worth three thousand samples.
+            log_ridge=log_ridge[:, :count] + math.log(3000 / n) + small,
+            code=code,
         )
+
+    def with_level(self, parameters: CriticParameters, two_fold: Tensor, n: int) -> CriticParameters:
+        """With the ridge at the level that it is to have, given what several levels give on halves of the samples."""
+        if self.fixed_ridge:
+            return parameters
+        gain = two_fold.detach()[:, :-1] - two_fold.detach()[:, -1:]
+        seen = [torch.asinh(4 * gain), torch.asinh(gain * (n / 20)), parameters.code]
+        level = self.level(torch.cat(seen, dim=-1))
+        return parameters._replace(log_ridge=parameters.log_ridge + 3 * level)
 
 
 class Shrinkage(nn.Module):

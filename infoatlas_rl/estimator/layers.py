@@ -1,4 +1,4 @@
-"""The two learned networks of the critic: features of one side of a sample, and features of a pair."""
+"""The two learned networks of the critic: features of one side of a sample, and the phases of pairs."""
 
 from __future__ import annotations
 
@@ -38,42 +38,58 @@ class SideNetwork(nn.Module):
         nn.init.normal_(self.frequency.weight, std=0.02)
         nn.init.zeros_(self.frequency.bias)
 
-    def forward(self, samples: Tensor, summary: Tensor, count: int | None = None) -> Tensor:
+    def forward(self, samples: Tensor, summary: Tensor, chosen: slice = slice(None)) -> Tensor:
         condition = self.condition(summary).unsqueeze(-2)
         d = samples.shape[-1]
         # Columns that are not there are zeros: they need not be multiplied.
         frequency = self.frequency(summary).clamp(-2, 2).exp().unsqueeze(-2)
-        wave = F.linear(samples, self.wave.weight[:, :d]) * frequency + self.wave.bias
-        ramp = F.linear(samples, self.ramp.weight[:, :d]) + (self.ramp.bias + condition)
-        first = torch.cat([torch.sin(wave), F.silu(ramp)], dim=-1)
-        hidden = F.silu(self.hidden(first) + condition)
-        return F.linear(torch.cat([first, hidden], dim=-1), self.out.weight[:count], self.out.bias[:count])
+        wave = torch.sin(F.linear(samples, self.wave.weight[:, :d]) * frequency + self.wave.bias)
+        ramp = F.silu(F.linear(samples, self.ramp.weight[:, :d], self.ramp.bias) + condition)
+        hidden = F.silu(_linear((wave, ramp), self.hidden.weight, self.hidden.bias) + condition)
+        return _linear((wave, ramp, hidden), self.out.weight[chosen], self.out.bias[chosen])
 
 
-class PairNetwork(nn.Module):
-    """Features of pairs from the embeddings of their sides, ``(b, N, width)`` twice, to ``(b, N, count)`` in (-1, 1).
+def _linear(parts: tuple[Tensor, ...], weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear layer of parts ``(..., n, width)`` of its input, which are not put next to each other: that costs as much time."""
+    weights = weight.split(parts[0].shape[-1], dim=1)
+    total = F.linear(parts[0].flatten(0, -2), weights[0], bias)
+    for part, columns in zip(parts[1:], weights[1:], strict=True):
+        total = torch.addmm(total, part.flatten(0, -2), columns.mT)
+    return total.unflatten(0, parts[0].shape[:-1])
 
-    Half of the first hidden units are sines of a + b, for dependences as sharp as a thin band. ``modulation: (b, 2, 2,
-    width)`` holds a scale and a shift for each of the two hidden layers. They are folded into what comes before the pairs
-    are formed and into the weights: there are far more pairs than samples.
+
+class Phases(nn.Module):
+    """Phases a(x) and b(y) of both sides; features of a pair are the sines and cosines of their difference.
+
+    A sharp dependence, a thin band around a curve, is a function of such a difference. Phases are linear in the canonical
+    coordinates of a side plus what a network adds; the hypernetwork scales their frequencies. Half of the phases begin as the
+    same function of both sides, which is bands, the others as different ones.
     """
 
-    def __init__(self, width: int, features: int) -> None:
+    def __init__(self, inputs: int, summary: int, width: int, phases: int) -> None:
         super().__init__()
-        self.hidden = nn.Linear(width, width)
-        self.out = nn.Linear(width, features)
+        self.inputs, self.phases = inputs, phases
+        self.network = SideNetwork(inputs, summary, width, 2 * phases)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            linear = torch.stack([_sparse_frequencies(phases, inputs) for _ in range(2)])
+        # Interleaved, so that the first ones are of both kinds.
+        linear[1, ::2] = linear[0, ::2]
+        self.linear = nn.Parameter(linear)
+        nn.init.normal_(self.network.out.weight, std=0.02)
+        nn.init.zeros_(self.network.out.bias)
 
-    def modulate(self, a: Tensor, b: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
-        """First modulation, applied to the embeddings of the samples: ``(a + b) scale + shift = a' + b'``."""
-        scale, shift = modulation[:, :, 0].unsqueeze(-2).unbind(1)
-        return a * (1 + scale), b * (1 + scale) + shift
+    def forward(self, samples: Tensor, summary: Tensor, log_frequency: Tensor, which: int, count: int) -> Tensor:
+        """Phases ``(b, n, count)`` of one side, ``samples (b, n, inputs)``, ``log_frequency (b, phases)``."""
+        first = which * self.phases
+        curved = self.network(samples, summary, slice(first, first + count))
+        phases = F.linear(samples, self.linear[which, :count, : samples.shape[-1]]) + curved
+        return phases * log_frequency[:, :count].clamp(-2, 2).exp().unsqueeze(-2)
 
-    def forward(self, a: Tensor, b: Tensor, modulation: Tensor, count: int) -> Tensor:
-        """Pairs of modulated embeddings to features."""
-        scale, shift = modulation[:, :, 1].unbind(1)
-        weight = self.hidden.weight.mT * (1 + scale).unsqueeze(-2)
-        bias = self.hidden.bias * (1 + scale) + shift
-        wave, ramp = (a + b).chunk(2, dim=-1)
-        h = torch.cat([torch.sin(wave), F.silu(ramp)], dim=-1)
-        h = h + F.silu(torch.baddbmm(bias.unsqueeze(-2).to(h.dtype), h, weight.to(h.dtype)))
-        return torch.tanh(F.linear(h, self.out.weight[:count], self.out.bias[:count]))
+
+def _sparse_frequencies(count: int, inputs: int) -> Tensor:
+    """Rows of one to three inputs, norms from 0.5 to 8."""
+    chosen = torch.rand(count, inputs).argsort(1).argsort(1) < torch.randint(1, 4, (count, 1))
+    rows = torch.randn(count, inputs) * chosen
+    norm = torch.exp(math.log(0.5) + math.log(16) * torch.rand(count, 1))
+    return F.normalize(rows, dim=1) * norm

@@ -19,14 +19,15 @@ from infoatlas_rl.estimator.bounds import log_mean_exp
 from infoatlas_rl.estimator.calibration import CalibratedHead, statistics
 from infoatlas_rl.estimator.canonical import CanonicalEncoder, Maps
 from infoatlas_rl.estimator.copula import NormalScores
-from infoatlas_rl.estimator.critic import Coordinates, Critic, Side, gaussian_base, soft_clip, solve_last_layer
+from infoatlas_rl.estimator.critic import Coordinates, Critic, Side, gaussian_base, look_ahead, soft_clip, solve_last_layer
+from infoatlas_rl.estimator.discrete import most_information
 from infoatlas_rl.estimator.estimate import Estimate, estimate
 from infoatlas_rl.estimator.hypernetwork import CriticParameters, Hypernetwork
-from infoatlas_rl.estimator.layers import PairNetwork, SideNetwork, feature_count
+from infoatlas_rl.estimator.layers import Phases, feature_count
 from infoatlas_rl.transforms import fixed, outside_transforms
 from infoatlas_rl.weights import read_model, released_file, write_model
 
-FORMAT = "infoatlas-2"
+FORMAT = "infoatlas-3"
 
 CHOICES = {"padding": ("zero", "noise"), "hypernetwork": ("generated", "constant"), "ridge": ("generated", "fixed")}
 
@@ -41,14 +42,14 @@ class InfoAtlasConfig:
     """What missing columns are filled with: "zero", that is nothing, or "noise", independent and Gaussian (InfoAtlas,
     Proposition A.3)."""
     canonical_ridge: float = 1e-4
-    side_width: int = 128
-    side_features: int = 256
+    side_width: int = 96
+    side_features: int = 160
     """Most learned features of a side; how many are used grows with n."""
     variates: int = 8
     """r: nonlinear canonical variates of each side."""
-    pair_width: int = 96
-    pair_features: int = 192
-    """Most learned features of a pair; how many are used grows with n."""
+    pair_width: int = 64
+    phases: int = 96
+    """Most phases of a pair, of two features each; how many are used grows with n."""
     width: int = 96
     """Of the latents of the dual-path encoder."""
     latents: int = 16
@@ -61,7 +62,7 @@ class InfoAtlasConfig:
     """Or "constant": the same learned parameters for every data set; what is left is the plain solved last layer."""
     ridge: str = "generated"
     """Or "fixed"."""
-    newton_steps: int = 3
+    newton_steps: int = 2
     product_pairs: int = 10_000
     """Product samples aimed at: n times as many cyclic shifts as fit, at least ``min_shifts``, at most ``max_shifts``."""
     min_shifts: int = 2
@@ -90,14 +91,12 @@ class InfoAtlas(nn.Module):
         super().__init__()
         self.config = c = config or InfoAtlasConfig()
         self.encoder = CanonicalEncoder(c.max_dim, c.side_width, c.side_features, c.variates, c.canonical_ridge)
-        self.embedding = SideNetwork(c.max_dim + c.variates, self.encoder.summary_size, c.pair_width, c.pair_width)
-        self.pair = PairNetwork(c.pair_width, c.pair_features)
+        self.phases = Phases(c.max_dim + c.variates, self.encoder.summary_size, c.pair_width, c.phases)
         self.hypernetwork = Hypernetwork(
             token=c.max_dim + c.variates,
             summary=self.encoder.summary_size,
-            layers=2,
-            pair_width=c.pair_width,
-            features=1 + 4 * c.variates + c.pair_features,
+            phases=c.phases,
+            features=1 + 4 * c.variates + 2 * c.phases,
             encoder={
                 "width": c.width,
                 "latents": c.latents,
@@ -171,7 +170,8 @@ class InfoAtlas(nn.Module):
             shifts: product samples per joint sample; None for as many as the configuration aims at.
         """
         scores = NormalScores(x), NormalScores(y)
-        z_x, z_y = self.padded(scores[0].fit_scores(x).float(), scores[1].fit_scores(y).float(), seed=0)
+        normal = scores[0].fit_scores(x).float(), scores[1].fit_scores(y).float()
+        z_x, z_y = self.padded(*normal, seed=0)
         through_parameters = torch.is_grad_enabled() and (full_gradient or self.training)
 
         def held(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -180,7 +180,7 @@ class InfoAtlas(nn.Module):
 
         maps, features = self.encoder.fit(z_x, z_y, differentiable=through_parameters)
         coordinates = self.coordinates(maps, z_x, z_y, features)
-        count = 1 + 4 * self.config.variates + feature_count(x.shape[1], self.config.pair_features)
+        count = 1 + 4 * self.config.variates + 2 * feature_count(x.shape[1], self.config.phases)
         with torch.set_grad_enabled(through_parameters):
             tokens = held(*self.tokens(coordinates))
             parameters = self.hypernetwork(*tokens, maps, x.shape[1], count)
@@ -190,18 +190,22 @@ class InfoAtlas(nn.Module):
         product, base_product = self.pair_features(side_x.at(i), side_y.at(j), parameters)
         with torch.set_grad_enabled(through_parameters):
             values = held(joint, product, base_joint, base_product)
-            solution = solve_last_layer(*values, parameters, self.config.newton_steps)
-        t_product = base_product + torch.einsum("bnm,bm->bn", product, solution.weights)
+            start = look_ahead(*values, parameters)
+            parameters = self.hypernetwork.with_level(parameters, start.two_fold, x.shape[1])
+            weights = solve_last_layer(*values, parameters, start.curvature, self.config.newton_steps)
+        t_product = base_product + torch.einsum("bnm,bm->bn", product, weights)
         normaliser = log_mean_exp(t_product).detach().unsqueeze(-1)
         return Critic(
             scores=scores,
+            normal=(normal[0].detach(), normal[1].detach()),
             maps=maps,
             parameters=parameters,
-            solution=solution,
+            weights=weights,
+            two_fold=start.two_fold,
             normaliser=normaliser,
             features=(joint, product),
             coordinates=coordinates,
-            joint=base_joint + torch.einsum("bnm,bm->bn", joint, solution.weights) - normaliser,
+            joint=base_joint + torch.einsum("bnm,bm->bn", joint, weights) - normaliser,
             product=t_product - normaliser,
             base_joint=base_joint,
             base_product=base_product,
@@ -209,9 +213,12 @@ class InfoAtlas(nn.Module):
             pair=lambda x, y: self.pair_features(x, y, parameters),
         )
 
-    def quantiles(self, critic: Critic, x: Tensor, y: Tensor) -> Tensor:
-        """Quantiles of the MI of the data that a critic was written for, ``(b, len(LEVELS))``, in nats."""
-        return self.calibrated_head(statistics(critic, x, y), critic.maps.summary)
+    def quantiles(self, critic: Critic) -> Tensor:
+        """Quantiles of the MI of the data that a critic was written for, ``(b, len(LEVELS))``, in nats; none above the entropy
+        of a discrete side, and 0 where they are below 1 / n, which n samples cannot tell from it."""
+        quantiles = self.calibrated_head(statistics(critic), critic.maps.summary)
+        quantiles = torch.where(quantiles < 1 / critic.joint.shape[1], 0.0, quantiles)
+        return torch.minimum(quantiles, most_information(*critic.normal).unsqueeze(-1))
 
     def gradient_gain(self, critic: Critic) -> Tensor:
         """What the gradient of a bound is multiplied with so that its size is right on average, ``(b,)``."""
@@ -259,24 +266,24 @@ class InfoAtlas(nn.Module):
     def sides(self, coordinates: tuple[Coordinates, Coordinates], maps: Maps, parameters: CriticParameters) -> tuple[Side, Side]:
         """Both sides as the critic sees them."""
         r = maps.linear.rho.shape[-1]
-        embedded = []
-        for side in coordinates:
+        count = (parameters.prior_mean.shape[-1] - 1) // 2 - 2 * self.config.variates
+        out = []
+        for which, side in enumerate(coordinates):
             # Nonlinear variates first: the linear coordinates may then end where they end.
-            embedded.append(self.embedding(torch.cat([side.nonlinear, side.linear], dim=-1), maps.summary))
-        a, b = self.pair.modulate(*embedded, parameters.modulation)
-        x, y = coordinates
-        return Side(x.linear[..., :r], x.nonlinear, a), Side(y.linear[..., :r], y.nonlinear, b)
+            samples = torch.cat([side.nonlinear, side.linear], dim=-1)
+            phases = self.phases(samples, maps.summary, parameters.frequencies[:, which], which, count)
+            out.append(Side(side.linear[..., :r], side.nonlinear, phases))
+        return out[0], out[1]
 
     def pair_features(self, x: Side, y: Side, parameters: CriticParameters) -> tuple[Tensor, Tensor]:
         """Features ``(b, N, m)`` and Gaussian base ``(b, N)`` of pairs: a constant, the terms of a Gaussian log ratio
-        of each pair of variates, and the features of the pair network."""
+        of each pair of variates, and sines and cosines of differences of phases."""
         p, q = x.variates, y.variates
         features = [torch.ones_like(p[..., :1]), p * q, p**2 + q**2, p, q]
         features = soft_clip(torch.cat(features, dim=-1), 4.0)
-        learned = parameters.prior_mean.shape[-1] - features.shape[-1]
-        learned = self.pair(x.embedding, y.embedding, parameters.modulation, learned).float()
+        difference = x.phases - y.phases
         base = gaussian_base(x.coordinates, y.coordinates, parameters.rho)
-        return torch.cat([features, learned], dim=-1), soft_clip(base, 30.0)
+        return torch.cat([features, torch.sin(difference), torch.cos(difference)], dim=-1), soft_clip(base, 30.0)
 
     def shifts(self, n: int) -> int:
         """Product samples per joint sample."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 NOISE = 1e-2
-QUERIES = 320
+QUERIES = 256
 REFERENCE = 2048
 
 
@@ -41,6 +41,22 @@ def pointwise_information(u: Tensor, v: Tensor, neighbours: tuple[int, ...]) -> 
         digamma = [torch.digamma(c + 1) for c in counts]
         out.append(torch.digamma(torch.tensor(float(k))) + torch.digamma(torch.tensor(float(n))) - digamma[0] - digamma[1])
     return torch.stack(out)
+
+
+def distance_correlation(u: Tensor, v: Tensor) -> Tensor:
+    """Correlation of the distances among the first ``QUERIES`` samples after the means of rows and columns are taken away,
+    ``(b,)`` (Szekely & Rizzo, 2013, without the bias of distances from a sample to itself); 0 on average for independent data."""
+    sides = []
+    for points in (u[:, :QUERIES], v[:, :QUERIES]):
+        n = points.shape[1]
+        distances = _squared_distances(points, n).sqrt()
+        distances.diagonal(dim1=-2, dim2=-1).zero_()
+        row = distances.sum(-1, keepdim=True) / (n - 2)
+        centred = distances - row - row.mT + distances.sum((-2, -1), keepdim=True) / ((n - 1) * (n - 2))
+        centred.diagonal(dim1=-2, dim2=-1).zero_()
+        sides.append(centred)
+    a, b = sides
+    return (a * b).sum((-2, -1)) * (a.square().sum((-2, -1)) * b.square().sum((-2, -1)) + 1e-12).rsqrt()
 
 
 def _squared_distances(points: Tensor, queries: int) -> Tensor:

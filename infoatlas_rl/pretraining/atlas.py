@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from infoatlas_rl.checks import check_numbers
+from infoatlas_rl.pretraining.flows import flow, monotone, uniform
 
 LogRatio = Callable[[Tensor, Tensor], Tensor]
 """Points ``(N, dx), (N, dy)``, before any flow, to the log density ratio ``(N,)`` of the pairs."""
@@ -52,7 +53,7 @@ class Problem(NamedTuple):
 @dataclass(frozen=True)
 class AtlasConfig:
     max_dim: int = 20
-    min_samples: int = 64
+    min_samples: int = 16
     max_samples: int = 5000
     query: int = 256
     truth: int = 1024
@@ -60,19 +61,21 @@ class AtlasConfig:
     max_components: int = 60
     flows: bool = True
     """Let x and y go through random flows; otherwise through random elementwise monotone maps at most."""
+    plain: float = 0.25
+    """Share of problems without flows, where there are flows: simple distributions are the ones that users try first."""
 
     def __post_init__(self) -> None:
-        check_numbers(self)
+        check_numbers(self, or_zero=("plain",))
         if self.min_samples > self.max_samples:
             raise ValueError(f"min_samples {self.min_samples} exceeds max_samples {self.max_samples}")
 
 
 def sample_sizes(config: AtlasConfig, generator: torch.Generator) -> tuple[int, int, int]:
-    """Random ``n, dx, dy``: n log-uniform, small dimensions more often, equal dimensions half of the time."""
+    """Random ``n, dx, dy``: n nearly log-uniform, small dimensions more often, equal dimensions half of the time."""
     low, high = math.log(config.min_samples), math.log(config.max_samples)
-    n = round(math.exp(low + (high - low) * _uniform(generator)))
-    dims = [1 + int(config.max_dim * _uniform(generator) ** 2.2) for _ in range(2)]
-    if _uniform(generator) < 0.5:
+    n = round(math.exp(low + (high - low) * uniform(generator) ** 0.75))
+    dims = [1 + int(config.max_dim * uniform(generator) ** 2.2) for _ in range(2)]
+    if uniform(generator) < 0.5:
         dims[1] = dims[0]
     return n, *dims
 
@@ -89,7 +92,7 @@ def sample_problems(
 
 def sample_latent(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Generator) -> Sampled:
     """n samples of a random dependence before any flow, and its log density ratio."""
-    kind = _uniform(g)
+    kind = uniform(g)
     if kind < 0.18:
         return _checkerboard(n, dx, dy, g)
     if kind < 0.32:
@@ -101,7 +104,7 @@ def sample_latent(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Genera
 
 def sample_elliptical(n: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
     """n samples of one Gaussian or Student-t component, with a random spectrum or a low-rank correlation matrix."""
-    return _spectrum(n, dx, dy, g) if _uniform(g) < 0.6 else _mixture(n, dx, dy, 1, g)
+    return _spectrum(n, dx, dy, g) if uniform(g) < 0.6 else _mixture(n, dx, dy, 1, g)
 
 
 def _sample_problem(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Generator) -> tuple[Tensor, ...]:
@@ -111,60 +114,57 @@ def _sample_problem(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Gene
     s_joint, s_product = log_ratio(x[n:], y[n:]), log_ratio(x[query], y[query].roll(1, 0))
     mi, mi_error = s_joint.mean(), s_joint.std() / math.sqrt(len(s_joint))
     s_joint = s_joint[: config.query]
-    if _uniform(g) < 0.1:
+    if uniform(g) < 0.1:
         y = torch.cat([y[torch.randperm(kept, generator=g)], y[kept:]])
         s_joint, s_product, mi, mi_error = (torch.zeros_like(t) for t in (s_joint, s_product, mi, mi_error))
-    transform = flow if config.flows else _monotone
+    transform = flow if config.flows and uniform(g) >= config.plain else monotone
     x, y = transform(x[:kept], g), transform(y[:kept], g)
     return x[:n], y[:n], x[query], y[query], s_joint, s_product, mi, mi_error
-
-
-# --- dependence -------------------------------------------------------------------------------------------------------
 
 
 def _mixture(total: int, dx: int, dy: int, max_components: int, g: torch.Generator) -> Sampled:
     """Mixture of Gaussian or Student-t components (Algorithm 1)."""
     d = dx + dy
-    u = _uniform(g)
+    u = uniform(g)
     k = (
         1
         if u < 0.25 or max_components == 1
-        else 2 + int(7 * _uniform(g))
+        else 2 + int(7 * uniform(g))
         if u < 0.6
-        else 2 + int((max_components - 1) * _uniform(g))
+        else 2 + int((max_components - 1) * uniform(g))
     )
-    spread = 5 * _uniform(g) if k > 1 else 0.0
+    spread = 5 * uniform(g) if k > 1 else 0.0
     weights = torch.rand(k, generator=g) + 1e-3
     weights = weights / weights.sum()
     means = spread * (2 * torch.rand(k, d, generator=g) - 1)
     correlation = _low_rank_correlation(k, d, g)
-    if _uniform(g) < 0.6:
+    if uniform(g) < 0.6:
         # A convex combination with the block diagonal matrix: still positive definite, weaker dependence.
         attenuation = torch.rand(k, 1, 1, generator=g)
         blocks = torch.zeros(d, d)
         blocks[:dx, :dx] = blocks[dx:, dx:] = 1
         correlation = correlation * (attenuation + (1 - attenuation) * blocks)
     scale = (0.01 + (10 - 0.01) * torch.rand(k, d, generator=g)).sqrt() if k > 1 else torch.ones(k, d)
-    if k > 1 and _uniform(g) < 0.5:
-        scale = scale * (0.1 + 0.9 * _uniform(g))
+    if k > 1 and uniform(g) < 0.5:
+        scale = scale * (0.1 + 0.9 * uniform(g))
     covariance = correlation * scale.unsqueeze(-1) * scale.unsqueeze(-2)
     dof = torch.full((k,), math.inf)
-    if _uniform(g) < 0.4:
-        dof = 2 + 28 * torch.rand(k, generator=g) ** 2
+    if uniform(g) < 0.4:
+        dof = 1 + 29 * torch.rand(k, generator=g) ** 2
     return _sample_mixture(total, dx, weights, means, covariance, dof, g)
 
 
 def _spectrum(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
     """One Gaussian or Student-t component with a random spectrum of canonical correlations."""
     r = min(dx, dy)
-    active = 1 + int(r * _uniform(g))
+    active = 1 + int(r * uniform(g))
     rho = torch.zeros(r)
-    strength = 0.3 * _uniform(g) if _uniform(g) < 0.2 else 0.3 + 0.69 * _uniform(g)
-    rho[:active] = torch.rand(active, generator=g) ** (0.2 + 2 * _uniform(g)) * strength
+    strength = 0.3 * uniform(g) if uniform(g) < 0.2 else 0.3 + 0.69 * uniform(g)
+    rho[:active] = torch.rand(active, generator=g) ** (0.2 + 2 * uniform(g)) * strength
     covariance = torch.eye(dx + dy)
     index = torch.arange(r)
     covariance[index, dx + index] = covariance[dx + index, index] = rho
-    dof = torch.full((1,), math.inf if _uniform(g) < 0.5 else 2 + 28 * _uniform(g) ** 2)
+    dof = torch.full((1,), math.inf if uniform(g) < 0.5 else 1 + 29 * uniform(g) ** 2)
     return _sample_mixture(total, dx, torch.ones(1), torch.zeros(1, dx + dy), covariance.unsqueeze(0), dof, g)
 
 
@@ -221,7 +221,7 @@ def _sample_mixture(
 
 def _low_rank_correlation(k: int, d: int, g: torch.Generator) -> Tensor:
     """``W W^T + D`` normalised to unit diagonal, rank of W uniform in 1..d (Algorithm 2), ``(k, d, d)``."""
-    rank = 1 + int(d * _uniform(g))
+    rank = 1 + int(d * uniform(g))
     w = torch.randn(k, d, rank, generator=g)
     covariance = w @ w.mT + torch.diag_embed(torch.rand(k, d, generator=g) + 1e-3)
     scale = covariance.diagonal(dim1=-2, dim2=-1).rsqrt()
@@ -234,14 +234,14 @@ def _checkerboard(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
     Discrete values sit in the middle of their cell; rounded ones on a finer grid, which keeps the MI: within a cell x and
     y are independent.
     """
-    active = 1 + int(min(dx, dy, 8) * _uniform(g))
-    style = _uniform(g)
+    active = 1 + int(min(dx, dy, 8) * uniform(g))
+    style = uniform(g)
     discrete, rounded = style < 0.3, 0.3 <= style < 0.45
     x, y = torch.rand(total, dx, generator=g), torch.rand(total, dy, generator=g)
-    grain = 1 + int(4 * _uniform(g))
+    grain = 1 + int(4 * uniform(g))
     tables = []
     for pair in range(active):
-        rows, columns = (2 + int((3 if discrete else 40) * _uniform(g) ** 2) for _ in range(2))
+        rows, columns = (2 + int((3 if discrete else 40) * uniform(g) ** 2) for _ in range(2))
         table = _random_table(rows, columns, g)
         tables.append(torch.log(table / (table.sum(1, keepdim=True) * table.sum(0, keepdim=True)) + 1e-12).clamp(min=-20))
         cell = torch.multinomial(table.flatten(), total, replacement=True, generator=g)
@@ -263,16 +263,19 @@ def _checkerboard(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
 
 def _latent_classes(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
     """Coordinates that are independent given the classes (k, l) of x and y, which have a random joint table."""
-    rows, columns = (2 + int(10 * _uniform(g) ** 1.5) for _ in range(2))
+    rows, columns = (2 + int(10 * uniform(g) ** 1.5) for _ in range(2))
+    labels = uniform(g) < 0.35  # y is the class itself
+    if labels:
+        columns = max(dy, 2)
     table = _random_table(rows, columns, g)
-    if _uniform(g) < 0.6:  # some classes of y go with one class of x
+    if uniform(g) < 0.6:  # some classes of y go with one class of x
         k = torch.arange(rows)
-        table[k, torch.randperm(rows, generator=g) % columns] += torch.rand(rows, generator=g) * 6 * _uniform(g) / rows
+        table[k, torch.randperm(rows, generator=g) % columns] += torch.rand(rows, generator=g) * 6 * uniform(g) / rows
         table = table / table.sum()
     cell = torch.multinomial(table.flatten(), total, replacement=True, generator=g)
-    strength = 0.3 + 3.5 * _uniform(g)
+    strength = 0.3 + 3.5 * uniform(g)
     x, densities_x = _emissions(cell // columns, rows, dx, strength, g)
-    y, densities_y = _emissions(cell % columns, columns, dy, strength, g)
+    y, densities_y = (_labels if labels else _emissions)(cell % columns, columns, dy, strength, g)
     log_table = table.log()
 
     def log_ratio(x: Tensor, y: Tensor) -> Tensor:
@@ -289,13 +292,13 @@ def _emissions(
 ) -> tuple[Tensor, list[Callable[[Tensor], Tensor]]]:
     """Samples ``(total, d)`` given the class of each, and per coordinate the log density of values in every class,
     ``(N,)`` to ``(N, classes)``."""
-    style = _uniform(g)
+    style = uniform(g)
     columns, densities = [], []
     for _ in range(d):
         # Half of the time all coordinates are of one kind.
-        kind = style if style < 0.5 else 0.5 * _uniform(g)
+        kind = style if style < 0.5 else 0.5 * uniform(g)
         if kind < 0.3:
-            levels = 2 + int(10 * _uniform(g) ** 2)
+            levels = 2 + int(10 * uniform(g) ** 2)
             if kind < 0.12:  # counts with a rate that depends on the class
                 levels = 24
                 rate = torch.exp(0.5 + 0.5 * strength * torch.randn(classes, 1, generator=g)).clamp(max=12)
@@ -323,76 +326,29 @@ def _emissions(
     return torch.stack(columns, -1), densities
 
 
+def _labels(
+    label: Tensor, classes: int, d: int, strength: float, g: torch.Generator
+) -> tuple[Tensor, list[Callable[[Tensor], Tensor]]]:
+    """What :func:`_emissions` returns, of labels that are seen as they are: one-hot, or 0 and 1 in a single column."""
+    codes = torch.eye(classes)[:, classes - d :]
+    # A class that does not have the code is impossible.
+    densities = [lambda v, code=code: torch.where(v.unsqueeze(-1) == code, 0.0, -30.0) for code in codes.T]
+    return codes[label], densities
+
+
 def _random_table(rows: int, columns: int, g: torch.Generator) -> Tensor:
     """A joint probability table: smooth, banded or random, possibly with empty cells."""
-    kind = _uniform(g)
+    kind = uniform(g)
     if kind < 0.4:
-        width = 0.05 + 0.5 * _uniform(g)
+        width = 0.05 + 0.5 * uniform(g)
         grid_x = (torch.arange(rows) + 0.5) / rows
         grid_y = (torch.arange(columns) + 0.5) / columns
-        centre = torch.sin(2 * math.pi * (_uniform(g) * 1.5 * grid_x + _uniform(g))) * 0.5 + 0.5 if _uniform(g) < 0.5 else grid_x
+        centre = torch.sin(2 * math.pi * (uniform(g) * 1.5 * grid_x + uniform(g))) * 0.5 + 0.5 if uniform(g) < 0.5 else grid_x
         table = torch.exp(-0.5 * ((grid_y - centre.unsqueeze(1)) / width) ** 2)
-        table = torch.where(table < 0.3, 0.0, table) if _uniform(g) < 0.5 else table
+        table = torch.where(table < 0.3, 0.0, table) if uniform(g) < 0.5 else table
     else:
-        table = torch.rand(rows, columns, generator=g) ** (0.3 + 6 * _uniform(g))
-        if _uniform(g) < 0.5:
-            table = table * (torch.rand(rows, columns, generator=g) < 0.3 + 0.7 * _uniform(g))
-    table = table + 1e-4 * _uniform(g)
+        table = torch.rand(rows, columns, generator=g) ** (0.3 + 6 * uniform(g))
+        if uniform(g) < 0.5:
+            table = table * (torch.rand(rows, columns, generator=g) < 0.3 + 0.7 * uniform(g))
+    table = table + 1e-4 * uniform(g)
     return (table + 1e-9) / (table + 1e-9).sum()
-
-
-# --- flows ------------------------------------------------------------------------------------------------------------
-
-
-def flow(x: Tensor, g: torch.Generator) -> Tensor:
-    """A random invertible map of one side ``(total, d)``: linear, elementwise monotone and coupling layers."""
-    d = x.shape[-1]
-    depth = 0 if _uniform(g) < 0.3 else 1 + int(4 * _uniform(g))
-    for _ in range(depth):
-        x = (x - x.mean(0)) / (x.std(0) + 1e-6)
-        if d > 1:
-            x = x @ _random_linear(d, g)
-            if _uniform(g) < 0.8:
-                x = _coupling(x, g)
-        x = _monotone(x, g)
-    return x
-
-
-def _random_linear(d: int, g: torch.Generator) -> Tensor:
-    q, _ = torch.linalg.qr(torch.randn(d, d, generator=g))
-    return q * torch.exp(0.5 * torch.randn(d, generator=g)) if _uniform(g) < 0.5 else q
-
-
-def _coupling(x: Tensor, g: torch.Generator) -> Tensor:
-    """Shift (and scale) one half of the coordinates by a smooth random function of the other half."""
-    d = x.shape[-1]
-    perm = torch.randperm(d, generator=g)
-    a, b = perm[: d // 2], perm[d // 2 :]
-    frequency = 0.3 + 2.2 * _uniform(g)
-    hidden = torch.sin(
-        frequency * x[:, a] @ torch.randn(len(a), 16, generator=g) / math.sqrt(len(a)) + 6.28 * torch.rand(16, generator=g)
-    )
-    shift = hidden @ torch.randn(16, len(b), generator=g) / 4 * (2.5 * _uniform(g))
-    scale = torch.exp(0.5 * _uniform(g) * torch.tanh(hidden @ torch.randn(16, len(b), generator=g) / 2))
-    out = x.clone()
-    out[:, b] = x[:, b] * scale + shift
-    return out
-
-
-def _monotone(x: Tensor, g: torch.Generator) -> Tensor:
-    """An elementwise strictly increasing map with random skew and tail weight."""
-    d = x.shape[-1]
-    kind = _uniform(g)
-    bend = 0.3 + 1.2 * torch.rand(d, generator=g)
-    centre = torch.randn(d, generator=g)
-    if kind < 0.35:
-        return x + bend * torch.tanh(2 * (x - centre))
-    if kind < 0.6:
-        return x.sign() * x.abs() ** (0.5 + bend)
-    if kind < 0.8:
-        return torch.where(x > centre, bend * (x - centre), (x - centre) / bend)
-    return x
-
-
-def _uniform(g: torch.Generator) -> float:
-    return float(torch.rand((), generator=g))

@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from infoatlas_rl.checks import check_numbers
-from infoatlas_rl.estimator.calibration import LEVELS, CalibratedHead, pinball_loss, statistics, to_scale
+from infoatlas_rl.estimator.calibration import LEVELS, SIZES, CalibratedHead, pinball_loss, size_features, statistics, to_scale
 from infoatlas_rl.estimator.model import InfoAtlas
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_elliptical, sample_problems, sample_sizes
@@ -30,21 +31,26 @@ GROUPS_PER_FILE = 20
 class CalibrateConfig:
     """Size of the table and optimisation of the head."""
 
-    groups: int = 2400
+    groups: int = 1600
     """Groups of problems of one size."""
-    large_groups: int = 480
+    small_groups: int = 1200
+    """Further groups of data sets of at most ``small_samples``: cheap, and the truth is hardest to tell there."""
+    small_samples: int = 256
+    large_groups: int = 320
     """Further groups of data sets of at least ``large_samples``: there are few problems in a group of large data sets."""
     large_samples: int = 1500
-    plain_groups: int = 480
+    plain_groups: int = 640
     """Further groups of problems without flows: most distributions that users try first are simple ones."""
-    gradient_groups: int = 400
+    gradient_groups: int = 240
     group_pairs: int = 20_000
     """Problems in a group: as many as have this many samples together, 2 to ``max_group``."""
-    max_group: int = 12
+    max_group: int = 16
     truth: int = 4096
     """Fresh samples that the true MI of each problem is averaged over."""
-    independent_weight: float = 3.0
+    independent_weight: float = 4.0
     """Weight of independent problems: more often than on the atlas, users ask whether there is a dependence at all."""
+    unknown_weight: float = 12.0
+    """What is added to it, times dx dy / (2 n), at most ten times: the fewer samples, the less dependence is to be believed."""
     epochs: int = 30
     batch: int = 256
     learning_rate: float = 4e-3
@@ -52,7 +58,7 @@ class CalibrateConfig:
     validation_share: float = 0.1
 
     def __post_init__(self) -> None:
-        check_numbers(self, or_zero=("weight_decay", "large_groups", "plain_groups"))
+        check_numbers(self, or_zero=("weight_decay", "small_groups", "large_groups", "plain_groups"))
 
 
 def collect(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, folder: Path) -> Iterator[int]:
@@ -61,7 +67,9 @@ def collect(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, folde
     folder.mkdir(parents=True, exist_ok=True)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     large = replace(atlas, min_samples=min(config.large_samples, atlas.max_samples))
+    small = replace(atlas, max_samples=max(config.small_samples, atlas.min_samples))
     tables = (
+        ("small", config.small_groups, small, _mi_rows),
         ("mi", config.groups, atlas, _mi_rows),
         ("large", config.large_groups, large, _mi_rows),
         ("plain", config.plain_groups, replace(atlas, flows=False), _mi_rows),
@@ -88,7 +96,7 @@ def collect(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, folde
 
 def _generator(name: str, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(
-        SEED + index + {"mi": 0, "gradient": 10**8, "large": 2 * 10**8, "plain": 3 * 10**8}[name]
+        SEED + index + {"mi": 0, "gradient": 10**8, "large": 2 * 10**8, "plain": 3 * 10**8, "small": 4 * 10**8}[name]
     )
 
 
@@ -102,7 +110,7 @@ def _mi_rows(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, g: t
     fresh = replace(atlas, query=1, truth=config.truth)
     problem = sample_problems(_group_size(n, config), n, dx, dy, fresh, g)
     critic = model(problem.x, problem.y)
-    return [statistics(critic, problem.x, problem.y), critic.maps.summary, problem.mi, problem.mi_error]
+    return [statistics(critic), critic.maps.summary, problem.mi, problem.mi_error]
 
 
 def _gradient_rows(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, g: torch.Generator) -> list[Tensor]:
@@ -136,9 +144,9 @@ def read_table(folder: Path, name: str) -> list[Tensor]:
     return [torch.cat(column) for column in zip(*parts, strict=True)]
 
 
-def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: int = 0) -> dict[str, float]:
+def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: int = 0) -> dict[str, Any]:
     """Fit the head on the table; the state with the best validation loss of every member stays. Returns figures."""
-    tables = [read_table(folder, name) for name in ("mi", "large", "plain")]
+    tables = [read_table(folder, name) for name in ("small", "mi", "large", "plain")]
     table, summary, mi, _, seconds = (torch.cat(column) for column in zip(*tables, strict=True))
     order = torch.randperm(len(mi), generator=torch.Generator().manual_seed(seed))
     table, summary, mi = table[order], summary[order], mi[order]
@@ -158,13 +166,16 @@ def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: 
 
 def _fit_quantiles(
     head: CalibratedHead, table: Tensor, summary: Tensor, mi: Tensor, held: int, config: CalibrateConfig
-) -> dict[str, float]:
+) -> dict[str, Any]:
     head.members.requires_grad_(True)
     optimizer = torch.optim.AdamW(head.members.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     steps = config.epochs * math.ceil((len(mi) - held) / config.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.05)
     target = to_scale(mi)
-    weight = torch.where(mi == 0, config.independent_weight, 1.0)
+    unknown = table[:, SIZES][:, 3].clamp(max=10.0)
+    share, weight_of_independent = (mi == 0).float().mean(), config.independent_weight + config.unknown_weight * unknown
+    # All sizes together weigh the same.
+    weight = torch.where(mi == 0, weight_of_independent, 1.0) / (share * weight_of_independent + 1 - share)
     best, kept = math.inf, None
     for _ in range(config.epochs):
         for rows in (held + torch.randperm(len(mi) - held)).split(config.batch):
@@ -189,7 +200,6 @@ def _fit_quantiles(
         "mae": float((middle - truth).abs().mean()),
         "bound_mae": float((table[:, 0] - truth).abs().mean()),
         "coverage_before_widening": before,
-        "spread": float(head.spread),
     }
 
 
@@ -200,15 +210,24 @@ def _coverage(head: CalibratedHead, table: Tensor, summary: Tensor, truth: Tenso
 
 
 def _widen(head: CalibratedHead, table: Tensor, summary: Tensor, truth: Tensor) -> None:
-    """Conformal correction (Romano et al., 2019): scale the quantiles around the median until the outer ones cover their
-    nominal share of the validation rows, which the head was not fitted to."""
-    low, high = 0.5, 3.0
-    for _ in range(20):
-        head.spread.fill_((low + high) / 2)
-        if _coverage(head, table, summary, truth) < LEVELS[-1] - LEVELS[0]:
-            low = float(head.spread)
-        else:
-            high = float(head.spread)
+    """Conformal correction (Romano et al., 2019): scale the quantiles around the median so that the outer ones cover their share
+    of the validation rows, which the head was not fitted to. How much is needed depends on the sizes: quantile regression of
+    its logarithm."""
+    with torch.no_grad():
+        quantiles, features = head.scaled_quantiles(table, summary).mean(0), size_features(table)
+        low, middle, high = (quantiles[:, k] for k in (0, len(LEVELS) // 2, -1))
+        off = to_scale(truth) - middle
+        needed = (off.abs() / torch.where(off > 0, high - middle, middle - low)).clamp(1e-2, 1e2).log()
+    level = LEVELS[-1] - LEVELS[0]
+    coefficients = torch.zeros(features.shape[1], requires_grad=True)
+    optimizer = torch.optim.Adam([coefficients], 0.02)
+    with torch.enable_grad():
+        for _ in range(1500):
+            optimizer.zero_grad()
+            error = needed - features @ coefficients
+            torch.maximum(level * error, (level - 1) * error).mean().backward()
+            optimizer.step()
+    head.spread.copy_(coefficients.detach())
 
 
 def _fit_gradient(head: CalibratedHead, summary: Tensor, products: Tensor, squares: Tensor) -> dict[str, float]:

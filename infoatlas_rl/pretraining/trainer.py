@@ -38,18 +38,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Optimisation; the released weights were made by two single-thread CPU processes."""
+    """Optimisation; the released weights were made by one single-thread CPU process."""
 
-    steps: int = 4600
+    steps: int = 7000
     learning_rate: float = 1.5e-3
     warmup: int = 100
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
     ema: float = 0.998
-    pairs_per_step: int = 20_000
+    pairs_per_step: int = 10_000
     """Problems per step and process: as many as give this many joint and product samples together, 2 to ``max_batch``."""
     max_batch: int = 24
-    processes: int = 2
+    processes: int = 1
     """Batches per step: shared by as many processes under ``torchrun``, or taken by one process together."""
     seed: int = 1
     checkpoint_minutes: float = 4.0

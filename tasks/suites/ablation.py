@@ -21,7 +21,7 @@ from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer, regret
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.progress import progress_bar
 
-SMALL = InfoAtlasConfig(side_features=128, pair_features=96, width=64, latents=8, joint_layers=1, decoder_width=96)
+SMALL = InfoAtlasConfig(side_width=48, side_features=64, phases=48, width=64, latents=8, joint_layers=1, decoder_width=96)
 ARMS: dict[str, InfoAtlasConfig] = {
     "full": SMALL,
     "fixed ridge": replace(SMALL, ridge="fixed"),

@@ -1,4 +1,5 @@
-"""Suites ``bmi`` and ``discrete``: distributions with known mutual information from the tables of the paper and poster."""
+"""Suites ``bmi``, ``discrete``, ``bmi40`` and ``families``: distributions with known mutual information, the first two with the
+published figures of the tables of paper and poster."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlas
-from infoatlas_rl.distributions import BMI_TASKS, DISCRETE_TASKS, BenchmarkTask
+from infoatlas_rl.distributions import BMI_40, BMI_TASKS, DISCRETE_TASKS, BenchmarkTask, varied_tasks
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.progress import progress_bar
 
@@ -31,6 +32,8 @@ PUBLISHED: dict[str, dict[str, list[float]]] = {
 }
 """Table 1 of the paper and the second table of the poster, in the order of the tasks."""
 DIGITS = {"bmi": 2, "discrete": 3}
+LARGE = 0.08
+"""An error that is pointed out."""
 
 
 def run_bmi(cfg: DictConfig) -> dict[str, Any]:
@@ -39,6 +42,14 @@ def run_bmi(cfg: DictConfig) -> dict[str, Any]:
 
 def run_discrete(cfg: DictConfig) -> dict[str, Any]:
     return {"suite": "discrete"} | _run(cfg, DISCRETE_TASKS, 1000)
+
+
+def run_bmi40(cfg: DictConfig) -> dict[str, Any]:
+    return {"suite": "bmi40"} | _run(cfg, BMI_40, cfg.n)
+
+
+def run_families(cfg: DictConfig) -> dict[str, Any]:
+    return {"suite": "families"} | _run(cfg, varied_tasks(), 1000)
 
 
 def _run(cfg: DictConfig, tasks: tuple[BenchmarkTask, ...], n: int) -> dict[str, Any]:
@@ -51,7 +62,7 @@ def _run(cfg: DictConfig, tasks: tuple[BenchmarkTask, ...], n: int) -> dict[str,
             for seed in range(cfg.seeds):
                 x, y = task.sample(n, seed)
                 began = time.perf_counter()
-                results.append(model.estimate(x, y))
+                results.append(model.estimate(x, y, seed=seed))
                 seconds.append(time.perf_counter() - began)
                 bar(number * cfg.seeds + seed + 1, task.name)
             values = [r.mi for r in results]
@@ -89,3 +100,19 @@ def table(result: dict[str, Any]) -> Table:
         f"covers the truth in {result['coverage']:.0%}."
     )
     return Table(["nats", *tasks, "mean error"], rows, note)
+
+
+def long_table(result: dict[str, Any]) -> Table:
+    """One row for every task, the largest errors in bold."""
+    rows = []
+    for name, task in result["tasks"].items():
+        error = task["mean"] - task["truth"]
+        cell = f"{error:+.3f}" if abs(error) <= LARGE else f"**{error:+.3f}**"
+        rows.append([name, f"{task['truth']:.3f}", f"{task['mean']:.3f}", cell, f"{task['bound']:.3f}", f"{task['covered']:.0%}"])
+    worst = max(abs(task["mean"] - task["truth"]) for task in result["tasks"].values())
+    note = (
+        f"n = {result['n']}, mean of {len(result['seeds'])} seeds. Mean error {result['mae']:.3f}, of the bound "
+        f"{result['mae_bound']:.3f}; largest {worst:.3f}; bold above {LARGE}. "
+        f"The 90 % interval covers the truth in {result['coverage']:.0%}."
+    )
+    return Table(["task", "truth", "estimate", "error", "bound", "covered"], rows, note)

@@ -23,6 +23,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from infoatlas_rl.keystates.files import read_key_states
+from infoatlas_rl.maniskill.demos import load_demonstrations
+from infoatlas_rl.maniskill.tasks import TASKS
+
 TUNING_SEED = 100
 MIXTURE_SEEDS = {"tanh-1": 104, "tanh-2": 205, "fold": 302}
 HELD_OUT = {"digits": 297, "mnist": 1000, "survey": 1366}
@@ -179,10 +183,6 @@ def robot(seed: int) -> tuple[Robot, Robot]:
 
 @cache
 def _robot() -> list[Robot]:
-    from infoatlas_rl.keystates.files import read_key_states
-    from infoatlas_rl.maniskill.demos import load_demonstrations
-    from infoatlas_rl.maniskill.tasks import TASKS
-
     demonstrations = load_demonstrations(DEMONSTRATIONS, TASKS["StackCube"], count=100).demonstrations
     steps, states = read_key_states(KEY_STATES, [d.seed for d in demonstrations])
     out = []

@@ -20,7 +20,7 @@ from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.benchmark_mi import SUITES
 from infoatlas_rl.tasks.suites import keystates, loss_report, rl, scale, table2
 from infoatlas_rl.tasks.suites.known import PUBLISHED
-from infoatlas_rl.weights import pretrained_folder, released
+from infoatlas_rl.weights import pretrained_folder, released, weights_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER_TABLE2 = {"PickCube": (94.2, 82.0), "StackCube": (68.2, 37.0), "PegInsertion": (72.4, 18.3)}
@@ -34,9 +34,11 @@ def _result(name: str) -> dict[str, Any]:
 
 
 def _source(result: dict[str, Any], name: str) -> str:
-    """The command, and where it ran."""
+    """The command, and where it ran; with which weights, if not with those that are released now."""
     threads = result["machine"]["threads"]
     where = f"version {result['version']}, {threads} CPU thread{'' if threads == 1 else 's'}"
+    if result.get("weights_sha256", weights_hash("base")) != weights_hash("base"):
+        where += f", earlier estimator weights `{result['weights_sha256'][:8]}`"
     return f"`{result['command']}`, {where} ([result]({LINK.format(name)}))."
 
 

@@ -152,8 +152,6 @@ def test_arrays_tensors_and_single_variables_are_read(model):
 def test_slices_make_high_dimensions_possible(model):
     x, y = correlated(300, [0.9] * 30)
     assert model.estimate(x, y, slices=5, k=3).mi > model.estimate(x, y.roll(1, 0), slices=5, k=3).mi + 0.05
-    with pytest.raises(ValueError, match=r"x has 30 dimensions.*slices=25"):
-        model.estimate(x, y)
 
 
 def test_permutation_test_separates_dependence_from_independence(model):
@@ -200,8 +198,6 @@ def test_class_labels_may_be_words_and_agree_with_the_loss(model):
     assert model.estimate(x, encoded).mi == pytest.approx(by_number.mi, abs=0.05)
     # Without classes integers are the numbers they are.
     assert model.estimate(x, labels).mi == model.estimate(x, labels.double()).mi
-    with pytest.raises(ValueError, match="y has 300 classes, at most 20"):
-        model.estimate(x, np.arange(300), classes="y")
     with pytest.raises(TypeError, match="class labels have to be integers or booleans"):
         model.estimate(x, x.numpy(), classes="y")
 
@@ -235,8 +231,8 @@ def test_words_are_not_samples(model):
 
 
 def test_estimates_outside_the_training_range_warn(model):
-    with pytest.warns(OutsideTrainingRangeWarning, match="n = 20"):
-        model.estimate(*correlated(20, [0.5]))
+    with pytest.warns(OutsideTrainingRangeWarning, match="n = 12"):
+        model.estimate(*correlated(12, [0.5]))
     x, y = correlated(500, [0.5])
     with pytest.warns(OutsideTrainingRangeWarning, match="a column of y has the same value in more than 95%"):
         model.estimate(x, (y > 2.5).float())
@@ -316,5 +312,5 @@ def test_a_constant_hypernetwork_writes_the_same_for_all(tiny, rng):
     data = correlated(200, RHO, batch=1), correlated(200, [0.0, 0.0], batch=1)
     for kind, same in (("constant", True), ("generated", False)):
         network = replace(tiny, hypernetwork=kind).build().eval()
-        first, second = (network(x, y).parameters.modulation for x, y in data)
+        first, second = (network(x, y).parameters.frequencies for x, y in data)
         assert torch.equal(first, second) == same

@@ -4,17 +4,16 @@ import torch
 from infoatlas_rl.pretraining.atlas import (
     AtlasConfig,
     _checkerboard,
-    _coupling,
+    _labels,
     _latent_classes,
     _low_rank_correlation,
     _mixture,
-    _monotone,
     _spectrum,
-    flow,
     sample_elliptical,
     sample_problems,
     sample_sizes,
 )
+from infoatlas_rl.pretraining.flows import coupling, flow, monotone, rotation
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,7 @@ def test_sizes_stay_in_range():
     config = AtlasConfig()
     g = torch.Generator().manual_seed(0)
     sizes = torch.tensor([sample_sizes(config, g) for _ in range(500)])
-    assert sizes[:, 0].min() >= 64
+    assert sizes[:, 0].min() >= 16
     assert sizes[:, 0].max() <= 5000
     assert sizes[:, 1:].min() == 1
     assert sizes[:, 1:].max() == 20
@@ -78,7 +77,7 @@ def test_low_rank_correlations_are_correlation_matrices():
 @pytest.mark.parametrize("seed", range(6))
 def test_elementwise_maps_are_increasing(seed):
     x = torch.linspace(-3, 3, 1001).unsqueeze(1).expand(1001, 2)
-    assert bool((_monotone(x, torch.Generator().manual_seed(seed)).diff(dim=0) > 0).all())
+    assert bool((monotone(x, torch.Generator().manual_seed(seed)).diff(dim=0) > 0).all())
 
 
 def test_flows_do_not_merge_points():
@@ -86,9 +85,22 @@ def test_flows_do_not_merge_points():
     x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
     for seed in range(8):
         g = torch.Generator().manual_seed(seed)
-        for out in (flow(x, g), _coupling(x, g)):
+        for out in (flow(x, g), coupling(x, g), rotation(x, g)):
             distance = torch.cdist(out, out) + 1e9 * torch.eye(400)
             assert distance.min() > 1e-4
+
+
+@pytest.mark.parametrize("d", [1, 3])
+def test_labels_are_seen_as_they_are_and_know_their_density(d):
+    classes = max(d, 2)
+    label = torch.arange(classes).repeat(5)
+    codes, densities = _labels(label, classes, d, 1.0, torch.Generator())
+    assert codes.shape == (5 * classes, d)
+    assert codes.unique(dim=0).shape[0] == classes
+    total = torch.stack([density(codes[:, c]) for c, density in enumerate(densities)]).sum(0)
+    # Certain in the own class, impossible in all others.
+    torch.testing.assert_close(total.gather(1, label.unsqueeze(1)), torch.zeros(5 * classes, 1))
+    assert float((total.exp().sum(1) - 1).abs().max()) < 1e-9
 
 
 def test_processes_share_a_batch_without_changing_it():

@@ -68,7 +68,7 @@ def test_options_are_the_fields_of_dataclasses_with_their_defaults(config, node,
 def test_the_paper_size_is_another_architecture():
     assert isinstance(OmegaConf.to_object(compose("pretrain", "size=paper").model), PaperConfig)
     assert OmegaConf.to_object(compose("pretrain", "size=tiny").model) == InfoAtlasConfig(
-        side_features=128, pair_features=96, width=64, latents=8, joint_layers=1, decoder_width=96
+        side_width=48, side_features=64, phases=48, width=64, latents=8, joint_layers=1, decoder_width=96
     )
 
 
