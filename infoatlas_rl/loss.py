@@ -177,9 +177,7 @@ class InfoAtlasLoss(nn.Module):
             x, y, conditional = (_gathered(side) for side in (x, y, conditional))
         if self.direction == "minimise":
             return self._penalty(x, y, conditional)
-        if self.gradient != "canonical":
-            return self._reduced(-self._conditional_mi(x, y, conditional))
-        if not torch.is_grad_enabled():
+        if self.gradient != "canonical" or not torch.is_grad_enabled():
             return self._reduced(-self._conditional_mi(x, y, conditional))
         with torch.no_grad():
             value = -self._value(x, y, conditional)
@@ -205,7 +203,7 @@ class InfoAtlasLoss(nn.Module):
 
     def update(self, x: Tensor, y: Tensor) -> None:
         """Remember a batch ``(n, dx), (n, dy)`` for :meth:`compute`; for logging, as with metrics elsewhere."""
-        self._seen.add(*(side.unsqueeze(-1) if side.ndim == 1 else side for side in (x, y)))
+        self._seen.add(*map(_as_columns, (x, y)))
 
     def compute(self) -> Tensor:
         """MI in nats of the last ``memory`` samples that :meth:`update` was given: it sees what a batch cannot show."""
@@ -243,10 +241,9 @@ class InfoAtlasLoss(nn.Module):
         learns = self.training and any(isinstance(side, Tensor) and side.requires_grad for side in (x, y))
         if not learns or transformed() or torch.compiler.is_compiling():
             return self._conditional_mi(x, y, z)
-        limit = None if self.slices is not None else self._frozen[0].config.max_dim
-        check_samples(x, y, limit, classes=self.classes, finite=self.check_finite)
+        check_samples(x, y, self._most_columns(), classes=self.classes, finite=self.check_finite)
         sides = (x, y) if z is None else (x, y, z)
-        return self._running(*(side.unsqueeze(-1) if side.ndim == 1 else side for side in sides))
+        return self._running(*map(_as_columns, sides))
 
     def _conditional_mi(self, x: Tensor, y: Tensor, z: Tensor | None = None) -> Tensor:
         return self.mi(x, y) if z is None else self.mi(x, torch.cat([y, z.to(y)], dim=-1)) - self.mi(x, z)
@@ -286,8 +283,7 @@ class InfoAtlasLoss(nn.Module):
     def _mean_over_slices(self, x: Tensor, y: Tensor, of: Callable[[Critic], Tensor]) -> Tensor:
         """Mean over slices of what ``of`` makes of a critic of s data sets, ``(s, ...)``."""
         dtype = _result_type(x, y)
-        limit = None if self.slices is not None else self._frozen[0].config.max_dim
-        x, y, batched = check_samples(x, y, limit, classes=self.classes, finite=self.check_finite)
+        x, y, batched = check_samples(x, y, self._most_columns(), classes=self.classes, finite=self.check_finite)
         b, model = len(x), self._network(x.device)
 
         def part(x: Tensor, y: Tensor) -> Tensor:
@@ -302,6 +298,9 @@ class InfoAtlasLoss(nn.Module):
         values = by_parts(x, y, part)
         means = rearrange(values, "(b s) ... -> b s ...", b=b).mean(1).to(dtype)
         return means if batched else means[0]
+
+    def _most_columns(self) -> int | None:
+        return None if self.slices is not None else self._frozen[0].config.max_dim
 
     def _network(self, device: torch.device) -> InfoAtlas:
         model = self._frozen[0]
@@ -355,6 +354,11 @@ class InfoAtlasLoss(nn.Module):
             f"slices={self.slices}, k={self.k}, sides={self.sides!r}, resample={self.resample}, bound={self.bound!r}, "
             f"gradient={self._followed!r}, weights={self._fingerprint}"
         )
+
+
+def _as_columns(side: Tensor) -> Tensor:
+    """``(n,)`` as ``(n, 1)``."""
+    return side.unsqueeze(-1) if side.ndim == 1 else side
 
 
 def _gathered(side: Tensor | None) -> Tensor | None:

@@ -2,7 +2,7 @@
 
     python tasks/pretrain.py                     # makes the released weights
     python tasks/pretrain.py pretrain.steps=200 name=try
-    torchrun --nproc_per_node=2 tasks/pretrain.py     # the same weights, the work shared by two processes
+    torchrun --nproc_per_node=2 tasks/pretrain.py pretrain.processes=2   # two batches a step, shared by two processes
 
 Writes checkpoints, TensorBoard scalars, ``log.csv`` and, at the end, ``weights.safetensors`` to ``runs/pretrain/<name>``;
 a killed run goes on where its last checkpoint left off. Released weights are never touched: copying new ones to

@@ -44,7 +44,9 @@ def _student(d: int, dof: float) -> Sampler:
     return sample
 
 
-def _additive(epsilon: float) -> Sampler:
+def additive(epsilon: float) -> Sampler:
+    """x is uniform in [0, 1], y = x + U(-epsilon, epsilon)."""
+
     def sample(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
         x = rng.uniform(0, 1, (n, 1))
         return x, x + rng.uniform(-epsilon, epsilon, (n, 1))
@@ -119,8 +121,8 @@ def _all() -> tuple[BenchmarkTask, ...]:
 
     add("1v1-normal-0.75", one, _normal)
     add("normal_cdf-1v1-normal-0.75", one, _uniform(_normal))
-    add("1v1-additive-0.1", 0.1 + math.log(1 / 0.2), _additive(0.1))
-    add("1v1-additive-0.75", 0.25 / 0.75, _additive(0.75))
+    add("1v1-additive-0.1", 0.1 + math.log(1 / 0.2), additive(0.1))
+    add("1v1-additive-0.75", 0.25 / 0.75, additive(0.75))
     add("1v1-bimodal-0.75", one, _bimodal)
     add("wiggly-1v1-normal-0.75", one, _mapped(_normal, _wiggly_x, _wiggly_y))
     add("half_cube-1v1-normal-0.75", one, _mapped(_normal, _half_cube, _half_cube))

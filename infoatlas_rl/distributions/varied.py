@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 
+from infoatlas_rl.distributions.bmi import additive
 from infoatlas_rl.distributions.discrete import copula, noisy_label, noisy_label_mi, shared_count, shared_count_mi
 from infoatlas_rl.distributions.task import Array, BenchmarkTask, Sampler, gaussian_mi, student_mi, table_mi
 
@@ -73,14 +74,6 @@ def _student(d: int, dof: float, rho: float) -> Sampler:
 def _student_mi(d: int, dof: float, rho: float) -> float:
     covariance = np.block([[np.eye(d), rho * np.eye(d)], [rho * np.eye(d), np.eye(d)]])
     return student_mi(d, d, dof) + gaussian_mi(covariance, d)
-
-
-def _uniform_noise(epsilon: float) -> Sampler:
-    def sample(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        x = rng.uniform(size=(n, 1))
-        return x, x + rng.uniform(-epsilon, epsilon, (n, 1))
-
-    return sample
 
 
 def _integer_and_uniform(m: int) -> Sampler:
@@ -184,8 +177,8 @@ def varied_tasks() -> tuple[BenchmarkTask, ...]:
     add("Frank-6", "copula", _copula_mi(_frank_density(6.0)), _frank(6.0))
     pair = _independent_pairs(3, _frank(3.0))
     add("Frank-3-3d", "copula, three pairs", 3 * _copula_mi(_frank_density(3.0)), pair)
-    add("uniform noise-0.3", "x + U(-0.3, 0.3)", 0.3 - math.log(0.6), _uniform_noise(0.3))
-    add("uniform noise-2", "x + U(-2, 2)", 0.125, _uniform_noise(2.0))
+    add("uniform noise-0.3", "x + U(-0.3, 0.3)", 0.3 - math.log(0.6), additive(0.3))
+    add("uniform noise-2", "x + U(-2, 2)", 0.125, additive(2.0))
     for m in (3, 8):
         add(f"integer {m}", "y = x + U(0, 2)", _integer_and_uniform_mi(m), _integer_and_uniform(m))
     integers = _independent_pairs(3, _integer_and_uniform(4))

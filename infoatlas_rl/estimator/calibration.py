@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from infoatlas_rl.estimator.bounds import donsker_varadhan, log_mean_exp, smile
 from infoatlas_rl.estimator.critic import Critic
-from infoatlas_rl.estimator.discrete import row_entropy
 from infoatlas_rl.estimator.neighbours import distance_correlation, pointwise_information
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -70,7 +69,7 @@ def statistics(critic: Critic) -> Tensor:
         correction = local - joint[:, : local.shape[-1]]
         columns += [*local.mean(-1), *correction.mean(-1), local[0].std(-1)]
     columns += [distance_correlation(sides[0].linear, sides[1].linear) * math.sqrt(n), _linear_dependence(*critic.normal)]
-    columns += [row_entropy(side)[0] for side in critic.normal]
+    columns += [entropy for entropy, _ in critic.entropies]
     d = dx.squeeze(-1).float(), dy.squeeze(-1).float()
     sizes = torch.full_like(d[0], math.log(min(n, 10_000) / 500))
     columns += [sizes, *(t.log() for t in (d[0].clamp(min=1), d[1].clamp(min=1))), d[0] * d[1] / (2 * n), (d[0] + d[1]) / n]
@@ -156,12 +155,12 @@ def from_scale(value: Tensor) -> Tensor:
     return value.exp() - 0.1
 
 
-def pinball_loss(quantiles: Tensor, truth: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Mean pinball loss of quantiles ``(..., b, len(LEVELS))`` of ``truth: (b,)`` on the same scale (Koenker & Bassett,
+def pinball_loss(quantiles: Tensor, truth: Tensor, weight: Tensor | None = None, levels: tuple[float, ...] = LEVELS) -> Tensor:
+    """Mean pinball loss of quantiles ``(..., b, len(levels))`` of ``truth: (b,)`` on the same scale (Koenker & Bassett,
     1978), weighted by ``weight: (b,)``."""
     error = truth.unsqueeze(-1) - quantiles
-    levels = torch.tensor(LEVELS, device=quantiles.device)
-    losses = torch.maximum(levels * error, (levels - 1) * error).mean(-1)
+    level = torch.tensor(levels, device=quantiles.device)
+    losses = torch.maximum(level * error, (level - 1) * error).mean(-1)
     return losses.mean() if weight is None else (losses * weight).mean()
 
 

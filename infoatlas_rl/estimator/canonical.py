@@ -42,6 +42,8 @@ class LinearCanonical(NamedTuple):
     map_y: Tensor  # (b, dy, dy)
     rho: Tensor  # (b, min(dx, dy)), descending, in [0, 1]
     held_out: Tensor  # (b, min(dx, dy)), two-fold: maps of one half of the samples, correlations on the other
+    dx: Tensor  # (b, 1), columns that are not constant: appending constant ones must not change anything
+    dy: Tensor  # (b, 1)
 
     def x(self, z_x: Tensor) -> Tensor:
         return (z_x - self.mean_x) @ self.map_x
@@ -72,7 +74,7 @@ def linear_canonical(z_x: Tensor, z_y: Tensor, ridge: float) -> LinearCanonical:
     map_y = torch.linalg.solve_triangular(chol_y.mT, v, upper=True)
     b, r = len(x), rho.shape[-1]
     held_out = halves.swapped().correlations(map_x[b:, :, :r], map_y[b:, :, :r])
-    out = (mean_x, mean_y, map_x[:b], map_y[:b], rho[:b].clamp(max=1.0), (held_out[:b] + held_out[b:]) / 2)
+    out = (mean_x, mean_y, map_x[:b], map_y[:b], rho[:b].clamp(max=1.0), (held_out[:b] + held_out[b:]) / 2, dx, dy)
     return LinearCanonical(*(t.float() for t in out))
 
 
@@ -159,9 +161,13 @@ class Maps(NamedTuple):
     nonlinear: NonlinearCanonical
     centre: tuple[Tensor, Tensor]  # of the features of x and of y, (b, 1, m)
     scale: tuple[Tensor, Tensor]
-    dims: tuple[Tensor, Tensor]  # columns of x and of y that are not constant, (b, 1)
     sizes: Tensor  # (b, ...): what the features of a side depend on
     summary: Tensor  # (b, s)
+
+    @property
+    def dims(self) -> tuple[Tensor, Tensor]:
+        """Columns of x and of y that are not constant, ``(b, 1)``."""
+        return self.linear.dx, self.linear.dy
 
 
 class CanonicalEncoder(nn.Module):
@@ -193,8 +199,7 @@ class CanonicalEncoder(nn.Module):
         """
         n = z_x.shape[1]
         linear = linear_canonical(z_x, z_y, self.ridge)
-        # Constant columns do not count: appending some must not change anything.
-        dx, dy = ((z.amax(1) > z.amin(1)).sum(-1, keepdim=True).float() for z in (z_x, z_y))
+        dx, dy = linear.dx, linear.dy
         size = torch.full_like(linear.rho[:, :1], math.log(n / 500) / 2)
         correlations = [self.pad(linear.rho), self.pad(linear.held_out)]
         sizes = torch.cat([*correlations, size, dx / self.max_dim, dy / self.max_dim], dim=-1)
@@ -216,7 +221,7 @@ class CanonicalEncoder(nn.Module):
                 ridges.append((own + level).clamp(-12, 4).exp())
             nonlinear = nonlinear_canonical(*(t if differentiable else t.detach() for t in (f, g)), *ridges, self.variates)
         summary = torch.cat([sizes, nonlinear.correlations, nonlinear.held_out], dim=-1)
-        return Maps(linear, nonlinear, centre, scale, (dx, dy), sizes, summary), (f, g)
+        return Maps(linear, nonlinear, centre, scale, sizes, summary), (f, g)
 
     def features(self, coordinates: Tensor, sizes: Tensor, count: int) -> Tensor:
         """Coordinates and learned features of one side, ``(b, n, d + count)``."""

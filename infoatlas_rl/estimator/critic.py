@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ from torch import Tensor
 
 from infoatlas_rl.estimator.canonical import Maps
 from infoatlas_rl.estimator.copula import NormalScores
+from infoatlas_rl.estimator.discrete import row_entropy
 from infoatlas_rl.estimator.hypernetwork import RIDGES, CriticParameters
 
 HESSIAN_ROWS = 1024
@@ -204,6 +206,11 @@ class Critic:
     base_product: Tensor  # (b, N)
     see: Callable[[Tensor, Tensor], tuple[Side, Side]]  # normal scores of new samples to their sides
     pair: Callable[[Side, Side], tuple[Tensor, Tensor]]  # pairs of sides to features (b, q, m) and Gaussian base (b, q)
+
+    @cached_property
+    def entropies(self) -> list[tuple[Tensor, Tensor]]:
+        """Of the rows of both sides, see :func:`row_entropy`."""
+        return [row_entropy(side) for side in self.normal]
 
     def sides(self, x: Tensor, y: Tensor) -> tuple[Side, Side]:
         """New samples ``(b, q, dx), (b, q, dy)`` as the critic sees them; not differentiable with respect to them."""

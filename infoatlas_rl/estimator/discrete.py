@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -30,10 +31,11 @@ def row_entropy(rows: Tensor) -> tuple[Tensor, Tensor]:
     return (entropy + torch.where(kinds < n, (kinds - 1) / (2 * n), 0.0)).to(rows), kinds
 
 
-def most_information(z_x: Tensor, z_y: Tensor) -> Tensor:
-    """Upper limit of the MI, ``(b,)``: the smaller entropy of those sides that are discrete, or infinity."""
-    limits = []
-    for side in (z_x, z_y):
-        entropy, kinds = row_entropy(side)
-        limits.append(torch.where(kinds * SAMPLES_PER_VALUE <= side.shape[1], entropy, math.inf))
+def most_information(entropies: Sequence[tuple[Tensor, Tensor]], n: int) -> Tensor:
+    """Upper limit of the MI, ``(b,)``: the smaller entropy of those sides that are discrete, or infinity.
+
+    Args:
+        entropies: what :func:`row_entropy` returned for both sides of n samples.
+    """
+    limits = [torch.where(kinds * SAMPLES_PER_VALUE <= n, entropy, math.inf) for entropy, kinds in entropies]
     return torch.minimum(*limits)

@@ -126,7 +126,7 @@ class Shrinkage(nn.Module):
         nn.init.constant_(self.net[-1].bias, 3.0)
 
     def forward(self, maps: Maps, n: int, generated: Tensor) -> Tensor:
-        rho, dx, dy = maps.linear.rho, maps.dims[0], maps.dims[1]
+        rho, (dx, dy) = maps.linear.rho, maps.dims
         # Upper edge of the correlations of independent data (Wachter, 1980).
         edge = ((dx * (n - dy).clamp(min=1)).sqrt() + (dy * (n - dx).clamp(min=1)).sqrt()) / n
         edge = edge.clamp(max=1).expand_as(rho)

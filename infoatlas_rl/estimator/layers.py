@@ -68,7 +68,7 @@ class Phases(nn.Module):
 
     def __init__(self, inputs: int, summary: int, width: int, phases: int) -> None:
         super().__init__()
-        self.inputs, self.phases = inputs, phases
+        self.phases = phases
         self.network = SideNetwork(inputs, summary, width, 2 * phases)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

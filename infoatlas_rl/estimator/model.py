@@ -138,7 +138,8 @@ class InfoAtlas(nn.Module):
             x: ``(n, dx)``, a batch of data sets ``(b, n, dx)``, or ``(n,)`` for a single variable; NumPy array, tensor or
                 data frame. Integers, booleans and times (datetime64, timedelta64) are numbers: what counts is their order.
             y: likewise, with dy.
-            slices: average this many random ``k``-dimensional projections; needed above 20 dimensions.
+            slices: average this many random ``k``-dimensional projections. None: none; sides of more than 20 dimensions then go
+                through informative projections, see :mod:`infoatlas_rl.estimator.projection`, for which 64 samples are needed.
             bound: ``"dv"``, ``"nwj"``, ``"smile"`` or ``"infonce"``. The critic is normalised, so that nwj differs from dv
                 only if cross-fitted; InfoNCE is at most log 6 = 1.8 nats with the five negatives per sample of small n.
             cross_fit: for ``bound``, write the critic on a random half of the rows and evaluate it on the other, both ways: a
@@ -146,11 +147,11 @@ class InfoAtlas(nn.Module):
             permutations: of a test of independence; 0 for none, 99 for p-values down to 0.01.
             seed: of slices and permutations.
             classes: ``"x"``, ``"y"`` or ``"both"``: these sides are class labels without an order, integers, booleans or words,
-                ``(n,)`` or ``(b, n)``; they are one-hot encoded, so that above 20 classes slices are needed.
+                ``(n,)`` or ``(b, n)``; they are one-hot encoded: more than 20 classes are more than 20 dimensions.
 
         Raises:
-            TypeError, ValueError: what was given and what is accepted; NaN, NaT, infinity, fewer than 8 samples, more than 20
-                dimensions or classes without slices. Constant columns and ties are fine.
+            TypeError, ValueError: what was given and what is accepted; NaN, NaT, infinity, fewer than 8 samples, or fewer than
+                64 of more than 20 dimensions or classes without slices. Constant columns and ties are fine.
         """
         options = {"slices": slices, "k": k, "bound": bound, "cross_fit": cross_fit, "permutations": permutations}
         with torch.autocast(next(self.parameters()).device.type, enabled=False):
@@ -217,8 +218,9 @@ class InfoAtlas(nn.Module):
         """Quantiles of the MI of the data that a critic was written for, ``(b, len(LEVELS))``, in nats; none above the entropy
         of a discrete side, and 0 where they are below 1 / n, which n samples cannot tell from it."""
         quantiles = self.calibrated_head(statistics(critic), critic.maps.summary)
-        quantiles = torch.where(quantiles < 1 / critic.joint.shape[1], 0.0, quantiles)
-        return torch.minimum(quantiles, most_information(*critic.normal).unsqueeze(-1))
+        n = critic.joint.shape[1]
+        quantiles = torch.where(quantiles < 1 / n, 0.0, quantiles)
+        return torch.minimum(quantiles, most_information(critic.entropies, n).unsqueeze(-1))
 
     def gradient_gain(self, critic: Critic) -> Tensor:
         """What the gradient of a bound is multiplied with so that its size is right on average, ``(b,)``."""

@@ -11,7 +11,7 @@ Families of dependence:
 - checkerboard copulas: piecewise constant densities on a grid of cells, some cells empty (bounded supports, thin bands),
   with continuous, rounded or discrete values;
 - latent classes: coordinates that are independent given a class of x and a class of y, each with an emission of its own:
-  discrete, counts, continuous, or continuous with an atom;
+  discrete, counts, continuous, or continuous with an atom; or y is the class itself, one-hot;
 - independent pairs, by breaking the pairing of any of the above.
 """
 

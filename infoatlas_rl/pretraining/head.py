@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -144,7 +143,7 @@ def read_table(folder: Path, name: str) -> list[Tensor]:
     return [torch.cat(column) for column in zip(*parts, strict=True)]
 
 
-def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: int = 0) -> dict[str, Any]:
+def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: int = 0) -> dict[str, float]:
     """Fit the head on the table; the state with the best validation loss of every member stays. Returns figures."""
     tables = [read_table(folder, name) for name in ("small", "mi", "large", "plain")]
     table, summary, mi, _, seconds = (torch.cat(column) for column in zip(*tables, strict=True))
@@ -166,13 +165,14 @@ def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: 
 
 def _fit_quantiles(
     head: CalibratedHead, table: Tensor, summary: Tensor, mi: Tensor, held: int, config: CalibrateConfig
-) -> dict[str, Any]:
+) -> dict[str, float]:
     head.members.requires_grad_(True)
     optimizer = torch.optim.AdamW(head.members.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     steps = config.epochs * math.ceil((len(mi) - held) / config.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps, pct_start=0.05)
     target = to_scale(mi)
-    unknown = table[:, SIZES][:, 3].clamp(max=10.0)
+    *_, unknown, _ = table[:, SIZES].unbind(-1)
+    unknown = unknown.clamp(max=10.0)
     share, weight_of_independent = (mi == 0).float().mean(), config.independent_weight + config.unknown_weight * unknown
     # All sizes together weigh the same.
     weight = torch.where(mi == 0, weight_of_independent, 1.0) / (share * weight_of_independent + 1 - share)
@@ -224,8 +224,7 @@ def _widen(head: CalibratedHead, table: Tensor, summary: Tensor, truth: Tensor) 
     with torch.enable_grad():
         for _ in range(1500):
             optimizer.zero_grad()
-            error = needed - features @ coefficients
-            torch.maximum(level * error, (level - 1) * error).mean().backward()
+            pinball_loss((features @ coefficients).unsqueeze(-1), needed, levels=(level,)).backward()
             optimizer.step()
     head.spread.copy_(coefficients.detach())
 

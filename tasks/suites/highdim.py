@@ -51,11 +51,10 @@ def _independent(n: int, d: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
 
 KINDS: dict[str, tuple[Callable[..., tuple[Tensor, Tensor]], float]] = {
     "independent": (_independent, 0.0),
-    "two columns": (_two_features, -math.log(0.6)),
-    "two directions": (_hidden, -math.log(0.6)),
+    "two columns": (_two_features, -math.log(1 - 0.8**2)),
+    "two directions": (_hidden, -math.log(1 - 0.8**2)),
     "lengths of two columns": (_radius, -0.5 * math.log(1 - 0.9**2)),
 }
-KINDS = {name: (sampler, 2 * mi if name.startswith("two") else mi) for name, (sampler, mi) in KINDS.items()}
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

@@ -141,6 +141,16 @@ def rotated(x: Tensor, labels: Tensor, n: int, seed: int) -> Draw:
     return Draw(turn(x[rows], angle), labels[rows], torch.stack([angle.sin(), angle.cos()], 1))
 
 
+def turned_digits(seed: int) -> tuple[Draw, Draw, Draw]:
+    """To train on (6000), to fit the probe on (6000): other angles of the digits that the encoder knows, and to test on (4000):
+    unseen digits."""
+    data = pictures("digits", seed)
+    known, unseen = (data.x, data.labels), (data.test_x, data.test_labels)
+    parts = ((known, 6000), (known, 6000), (unseen, 4000))
+    train, probe, test = (rotated(*digits, n, 3 * seed + part) for part, (digits, n) in enumerate(parts))
+    return train, probe, test
+
+
 def survey(seed: int) -> tuple[Draw, Draw, Draw]:
     """To train on, to fit the probe on, which is the same, and to test on."""
     from statsmodels.datasets import fair

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infoatlas_rl.maniskill.states import STATE_INDEX
-from infoatlas_rl.tasks.suites.loss_data import Draw, augmented, mixture, pictures, robot, rotated, survey
+from infoatlas_rl.tasks.suites.loss_data import Draw, augmented, mixture, pictures, robot, survey, turned_digits
 
 BATCH = 256
 Objective = Callable[[Tensor, Tensor], Tensor]
@@ -102,11 +102,7 @@ class Removal:
         if self.name == "survey":
             return survey(seed)
         if self.name == "rotation":
-            data = pictures("digits", seed)
-            train = rotated(data.x, data.labels, 6000, 3 * seed)
-            # The probe is fitted on other angles of the digits that the encoder knows, and tested on unseen digits.
-            rest = rotated(data.x, data.labels, 6000, 3 * seed + 1), rotated(data.test_x, data.test_labels, 4000, 3 * seed + 2)
-            return train, *rest
+            return turned_digits(seed)
         sizes = (6000 if self.name == "fold" else 3000), 6000, 4000
         train, probe, test = (mixture(self.name, n, 3 * seed + part) for part, n in enumerate(sizes))
         return train, probe, test
@@ -153,10 +149,7 @@ class Halves:
 
     def run(self, objective: Objective | None, setting: float, seed: int, steps: int) -> dict[str, float]:
         torch.manual_seed(seed)
-        data = pictures("digits", seed)
-        train = rotated(data.x, data.labels, 6000, 3 * seed)
-        probe = rotated(data.x, data.labels, 6000, 3 * seed + 1)
-        test = rotated(data.test_x, data.test_labels, 4000, 3 * seed + 2)
+        train, probe, test = turned_digits(seed)
         encoder, head, decoder = mlp(64, 128, 128, 16), mlp(8, 64, 10), mlp(16, 128, 64)
         optimizer = torch.optim.Adam([p for net in (encoder, head, decoder) for p in net.parameters()], 1e-3)
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [int(0.7 * steps), int(0.9 * steps)], 0.3)
