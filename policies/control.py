@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from infoatlas_rl.maniskill.demos import Demonstration
@@ -23,9 +24,22 @@ REACH = 0.1
 
 def commanded_poses(demo: Demonstration) -> Pose:
     """The gripper poses ``(t,)`` that the joint targets of a ``pd_joint_pos`` demonstration stand for."""
+    return _tcp(demo, demo.actions[:, :7])
+
+
+def gripper_poses(demo: Demonstration) -> Pose:
+    """The gripper poses ``(t + 1,)`` of the states of a demonstration."""
+    return _tcp(demo, _panda(demo)[:, 13:20])
+
+
+def _panda(demo: Demonstration) -> NDArray[np.float32]:
     (robot,) = (values for name, values in demo.env_states["articulations"].items() if name.startswith("panda"))
-    joints = np.concatenate([demo.actions[:, :7], np.zeros((len(demo.actions), 2))], axis=1).astype(np.float64)
-    root = np.repeat(pose_matrix(robot[:1, :7].astype(np.float64)), len(joints), axis=0)
+    return robot.reshape(len(robot), -1)
+
+
+def _tcp(demo: Demonstration, arm: NDArray[np.float32]) -> Pose:
+    joints = np.concatenate([arm, np.zeros((len(arm), 2))], axis=1).astype(np.float64)
+    root = np.repeat(pose_matrix(_panda(demo)[:1, :7].astype(np.float64)), len(joints), axis=0)
     frames = torch.tensor(forward_kinematics(joints, root)["tcp"], dtype=torch.float32)
     return Pose(frames[:, :3, 3].contiguous(), frames[:, :3, :3].contiguous())
 

@@ -264,8 +264,14 @@ def rotation_matrix(vector: Tensor) -> Tensor:
     return quaternion_matrix(torch.cat([torch.cos(half), vector * scale], -1))
 
 
+def rotation_angle(matrix: Tensor) -> Tensor:
+    """Angles ``(...)`` in [0, pi] of rotation matrices ``(..., 3, 3)``."""
+    cosine = (matrix.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    return torch.arccos(cosine.clamp(-1, 1))
+
+
 def rotation_vector(matrix: Tensor) -> Tensor:
-    """Rotation matrices ``(..., 3, 3)`` to rotation vectors, angles in [0, pi)."""
+    """Rotation matrices ``(..., 3, 3)`` to rotation vectors, angles in [0, pi); half a turn, which has no direction, to zero."""
     skew = torch.stack(
         [
             matrix[..., 2, 1] - matrix[..., 1, 2],

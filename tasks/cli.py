@@ -2,12 +2,13 @@
 
     infoatlas mi table.csv --x height,weight --y age
     infoatlas keystates env=PegInsertion
+    infoatlas generate env=StackCube demos.count=5
     infoatlas train env=StackCube keystates=infoatlas
     infoatlas evaluate env=PickCube
     infoatlas doctor
 
-``keystates``, ``train`` and ``evaluate`` are ``tasks/discover_keystates.py``, ``train_policy.py`` and ``evaluate_policy.py``,
-with the same options, and need the robot extra.
+``keystates``, ``generate``, ``train`` and ``evaluate`` are ``tasks/discover_keystates.py``, ``generate_demos.py``,
+``train_policy.py`` and ``evaluate_policy.py``, with the same options, and need the robot extra.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from infoatlas_rl.columns import FORMATS, read_columns
 
 COMMANDS = {
     "keystates": ("discover_keystates", "key states of demonstrations"),
+    "generate": ("generate_demos", "many demonstrations from a few, cut at their key states"),
     "train": ("train_policy", "a policy from demonstrations and their key states"),
     "evaluate": ("evaluate_policy", "success rate of a policy"),
 }

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet
-from infoatlas_rl.keystates.trajectories import MIN_TRAJECTORIES
+from infoatlas_rl.keystates.trajectories import MIN_TRAJECTORIES, require_trajectories
 from infoatlas_rl.maniskill.demos import load_demonstrations, recorded_env
 from infoatlas_rl.maniskill.findings import Findings
 from infoatlas_rl.maniskill.overview import draw_overview
@@ -44,9 +44,13 @@ def discover(cfg: DictConfig) -> Path:
     estimator = instantiate(cfg.estimator) if cfg.estimator else None
     mi_loss = instantiate(cfg.profile)
     if cfg.demos.path is None and cfg.demos.count < MIN_TRAJECTORIES:
-        raise ValueError(f"demos.count={cfg.demos.count}: MI between states needs at least {MIN_TRAJECTORIES} demonstrations")
+        raise ValueError(
+            f"demos.count={cfg.demos.count}: MI between states needs at least {MIN_TRAJECTORIES} demonstrations; "
+            "tasks/generate_demos.py makes many of a few"
+        )
     with lock_folder(out):
         source = _source(cfg)
+        require_trajectories(len(source))
         print(f"{len(source)} demonstrations of {source.name} from {source.about['path']}")
         finder = KeyStateFinder(TrajectorySet(source.trajectories, config.delta), estimator, config)
         _train(finder, out, resume=cfg.resume)

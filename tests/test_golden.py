@@ -1,8 +1,9 @@
 """The released weights give what they gave when ``tests/data/golden.json`` was made; see ``tests/make_golden.py``.
 
 Tolerances are five times the largest difference that was seen when the same torch multiplied in another order: with one and two
-threads, with the default, the AVX2 and the AVX-512 kernels of ATen, with oneDNN down to SSE4.1, with the AVX2 and the compatible
-code path of MKL (``ATEN_CPU_CAPABILITY``, ``ONEDNN_MAX_CPU_ISA``, ``MKL_CBWR``), and with numpy and OpenBLAS of an old CPU.
+threads, with the default and the AVX2 kernels of ATen, with oneDNN down to SSE4.1, with the AVX2 and the compatible code path
+of MKL (``ATEN_CPU_CAPABILITY``, ``ONEDNN_MAX_CPU_ISA``, ``MKL_CBWR``); with an earlier network also with the AVX-512 kernels of
+ATen, and with numpy and OpenBLAS of an old CPU.
 """
 
 from __future__ import annotations
@@ -31,24 +32,24 @@ GOLDEN_VALUES = json.loads(GOLDEN.read_text())
 
 SEEN_DIFFERENCES = {
     "data": 2e-10,  # none was seen; this is half of the last digit that is written down
-    "mi": 4.8e-5,
+    "mi": 6.1e-5,
     "interval": 1.5e-4,
-    "bound": 9.8e-6,
+    "bound": 7.4e-5,
     "p_value": 0.0,
-    "loss": 7.2e-6,
-    "log gradient norm": 1.0e-4,
-    "gradient": 9.8e-5,
-    "statistics": 1.2e-4,
-    "summary": 1.9e-4,
+    "loss": 1.9e-5,
+    "log gradient norm": 2.0e-3,
+    "gradient": 1.1e-3,
+    "statistics": 1.6e-3,
+    "summary": 3.1e-4,
 }
 FEW_VALUES = {
-    "mi": 1.7e-4,
-    "interval": 1.9e-4,
-    "bound": 8.3e-4,
-    "loss": 3.8e-4,
-    "log gradient norm": 1.8e-3,
-    "gradient": 1.1e-3,
-    "statistics": 2.7e-3,
+    "mi": 1.2e-3,
+    "interval": 1.5e-3,
+    "bound": 3.6e-3,
+    "loss": 2.2e-3,
+    "log gradient norm": 0.26,
+    "gradient": 3.7e-2,
+    "statistics": 3.4e-2,
     "summary": 5.2e-4,
 }
 """Where columns take fewer values than there are variates, rounding decides what the last variates are."""

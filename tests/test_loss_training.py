@@ -62,13 +62,14 @@ def test_independent_samples_near_the_dimension_say_nothing():
     loss = InfoAtlasLoss(slices=None)
     for n in (8, 16, 24, 32, 48):
         for d in (10, 20):
-            x, y = torch.randn(2, 8, n, d, generator=torch.Generator().manual_seed(n + d))
+            x, y = torch.randn(2, 64, n, d, generator=torch.Generator().manual_seed(n + d))
             x.requires_grad_()
             value = loss.mi(x, y)
             value.sum().backward()
-            # The largest mean is 0.153, at n = 32, d = 10, with one set of eight at 0.6; all others are 0.105 at most.
-            assert abs(float(value.detach().mean())) < 0.2, (n, d)
-            assert float(x.grad.flatten(1).norm(dim=1).max()) < 5
+            # The largest mean is 0.094, at n = 48, d = 10.
+            assert abs(float(value.detach().mean())) < 0.1, (n, d)
+            # Of eight samples two can be nearly tied, and normal scores are steep there: 22 in one set of 64; 0.9 from 16 on.
+            assert float(x.grad.flatten(1).norm(dim=1).max()) < (50 if n == 8 else 5)
 
 
 def test_conditional_dependence_follows_the_chain_rule():

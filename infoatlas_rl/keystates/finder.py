@@ -34,7 +34,7 @@ from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
 from infoatlas_rl.keystates.alignment import Alignment
 from infoatlas_rl.keystates.measurements import REACH, Measurement, smooth
 from infoatlas_rl.keystates.settings import KeyStateConfig
-from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate
+from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate, require_trajectories
 from infoatlas_rl.loss import InfoAtlasLoss
 
 Array = NDArray[np.float64]
@@ -168,7 +168,11 @@ class KeyStateFinder:
         Returns:
             Steps of the original trajectories ``(N', p)`` and pointwise MI ``(N', p)`` in nats for up to ``most``
             trajectories; the MI profile is its mean over the first axis.
+
+        Raises:
+            ValueError: fewer than 20 trajectories.
         """
+        require_trajectories(len(self.trajectories))
         steps = np.rint(self._shown_at).astype(np.int64)
         at_ticks = np.arange(self.config.delta, self.ticks, every) if ticks is None else np.asarray(ticks)
         mi_loss = copy.deepcopy(mi_loss).eval()  # the caller's keeps its mode and slices

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MIN_TRAJECTORIES = 20
+"""For the MI of states over trajectories; key states, which rest on the motions of all ticks, need but one."""
 MOST_TICKS = 200
 """Longer trajectories are resampled to this many ticks."""
 LEAST_SPREAD = 0.1
@@ -34,14 +35,12 @@ class TrajectorySet:
         delta: the look-back that is asked for later, in ticks.
 
     Raises:
-        ValueError: fewer than 20 trajectories, one too short for ``delta``, different d, NaN or infinity, or no column
+        ValueError: no trajectories, one too short for ``delta``, different d, NaN or infinity, or no column
             that changes in any of them.
     """
 
     def __init__(self, trajectories: Sequence[Array], delta: int = 2) -> None:
         _check(trajectories, delta)
-        if len(trajectories) < MIN_TRAJECTORIES:
-            raise ValueError(f"{len(trajectories)} trajectories; MI between their states needs at least {MIN_TRAJECTORIES}")
         self._mean, self._scale = column_scales(trajectories)
         if not np.isfinite(self._scale).any() or not any((np.ptp(t, axis=0) > 0).any() for t in trajectories):
             raise ValueError("the states never change: every column is constant along every trajectory (variance 0)")
@@ -74,6 +73,15 @@ class TrajectorySet:
 
     def _standardise(self, trajectory: Array) -> Array:
         return ((np.asarray(trajectory, dtype=np.float64) - self._mean) / self._scale).clip(-10, 10)
+
+
+def require_trajectories(count: int) -> None:
+    """As many as the MI of states over trajectories needs, or a ValueError."""
+    if count < MIN_TRAJECTORIES:
+        raise ValueError(
+            f"{count} trajectories; MI between their states needs at least {MIN_TRAJECTORIES}. The key states of fewer, without "
+            "the MI profile, are found by KeyStateFinder, and by tasks/generate_demos.py"
+        )
 
 
 def column_scales(trajectories: Sequence[Array]) -> tuple[Array, Array]:

@@ -91,10 +91,10 @@ def collect_demonstrations(
     def jobs() -> Iterator[Job]:
         for start in itertools.count(first_seed, CHUNK):
             seeds = list(range(start, start + CHUNK))
-            part, made_for = _part_path(path, SOURCE_MODE, seeds), _made_for(task, SOURCE_MODE, first_seed, seeds)
+            part, made_for = part_path(path, SOURCE_MODE, seeds), _made_for(task, SOURCE_MODE, first_seed, seeds)
             yield Job(part, made_for, (record_chunk, task, seeds, part, made_for))
 
-    return _made(path, jobs(), count, first_seed, processes, progress)
+    return make_file(path, jobs(), count, first_seed, processes, progress)
 
 
 def convert_demonstrations(
@@ -120,10 +120,10 @@ def convert_demonstrations(
         for start in range(0, len(episodes), CHUNK):
             chunk = episodes[start : start + CHUNK]
             seeds = [episode["episode_seed"] for episode in chunk]
-            part, made_for = _part_path(path, control_mode, seeds), _made_for(task, control_mode, first_seed, seeds)
+            part, made_for = part_path(path, control_mode, seeds), _made_for(task, control_mode, first_seed, seeds)
             yield Job(part, made_for, (convert_chunk, task, chunk, source, control_mode, part, made_for))
 
-    return _made(path, jobs(), count, first_seed, processes, progress)
+    return make_file(path, jobs(), count, first_seed, processes, progress)
 
 
 @dataclass(frozen=True)
@@ -140,20 +140,36 @@ class Job:
         return meta if meta is not None and meta["collection"].get("made_for", self.made_for) == self.made_for else None
 
 
-def _made(
-    path: Path, jobs: Iterator[Job], count: int, first_seed: int, processes: int, progress: Progress | None
+def make_file(
+    path: Path,
+    jobs: Iterator[Job],
+    count: int,
+    first_seed: int,
+    processes: int,
+    progress: Progress | None,
+    made_of: str | None = None,
 ) -> CollectionReport:
-    """What is at ``path``, if it serves, or what the jobs make of it, while no other run works there."""
-    if (there := _reusable(path, count, first_seed)) is not None:
+    """What is at ``path``, if it serves, or what the jobs make of it, while no other run works there.
+
+    Args:
+        jobs: one chunk after the other; as many are worked through as it takes.
+        count: demonstrations that are asked for.
+        first_seed: first scene of the first chunk.
+        made_of: what they are made of, besides scenes; a file that was made of something else does not serve.
+
+    Raises:
+        As :func:`collect_demonstrations`.
+    """
+    if (there := _reusable(path, count, first_seed, made_of)) is not None:
         return there
     with lock_folder(path.parent):
         # A run that has just ended may have made it.
-        if (there := _reusable(path, count, first_seed)) is not None:
+        if (there := _reusable(path, count, first_seed, made_of)) is not None:
             return there
-        return _merge(path, _run_chunks(jobs, count, processes, progress), count, first_seed)
+        return _merge(path, _run_chunks(jobs, count, processes, progress), count, first_seed, made_of)
 
 
-def _reusable(path: Path, count: int, first_seed: int) -> CollectionReport | None:
+def _reusable(path: Path, count: int, first_seed: int, made_of: str | None) -> CollectionReport | None:
     """What is at ``path`` if it serves; None if it has to be made or extended; an error if it is not ours to replace."""
     meta = _finished(path)
     if meta is None:
@@ -164,11 +180,16 @@ def _reusable(path: Path, count: int, first_seed: int) -> CollectionReport | Non
             f"{path} is there already and was not collected from first_seed={first_seed}; read it with demos.path={path}, "
             "or collect to another folder with paths.demos="
         )
+    if collection.get("made_of") != made_of:
+        raise ValueError(
+            f"{path} is there already and was made of other demonstrations or key states; read it with demos.path={path}, or "
+            "choose another name="
+        )
     successes = len(meta["episodes"])
     return None if successes < count else CollectionReport(path, successes, collection.get("attempts", successes), reused=True)
 
 
-def _part_path(path: Path, control_mode: str, seeds: list[int]) -> Path:
+def part_path(path: Path, control_mode: str, seeds: list[int]) -> Path:
     return path.parent / "parts" / control_mode / f"seeds_{seeds[0]:06d}_{seeds[-1]:06d}.h5"
 
 
@@ -250,7 +271,7 @@ def _quiet_worker() -> None:
     os.dup2(null, 2)
 
 
-def _merge(path: Path, chunks: list[Path], count: int, first_seed: int) -> CollectionReport:
+def _merge(path: Path, chunks: list[Path], count: int, first_seed: int, made_of: str | None) -> CollectionReport:
     merged: dict[str, Any] = {}
     episodes: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
@@ -275,6 +296,7 @@ def _merge(path: Path, chunks: list[Path], count: int, first_seed: int) -> Colle
         path.with_suffix(".json").unlink(missing_ok=True)
     attempts = len(episodes) + len(failures)
     collection = {"first_seed": first_seed, "successes": len(episodes), "attempts": attempts, "failures": failures}
+    collection |= {} if made_of is None else {"made_of": made_of}
     write_notes(path.with_suffix(".json"), merged | {"collection": collection, "episodes": episodes})
     reasons = Counter(failure["reason"] for failure in failures)
     return CollectionReport(path, len(episodes), attempts, reused=False, reasons=reasons)

@@ -36,7 +36,7 @@ def record_chunk(task: Task, seeds: list[int], part: Path, made_for: MadeFor) ->
     solve = MP_SOLUTIONS[task.env_id]
     env = make_env(task, control_mode=SOURCE_MODE)
     with (
-        _recorder(env, part, "official motion planning solution of ManiSkill", len(seeds), made_for) as recorder,
+        recording(env, part, "official motion planning solution of ManiSkill", len(seeds), made_for) as recorder,
         _stage_ends() as stage_ends,
     ):
         for seed in seeds:
@@ -90,7 +90,7 @@ def convert_chunk(
     original = make_env(task, control_mode=SOURCE_MODE)
     env = make_env(task, control_mode=control_mode)
     with (
-        _recorder(env, part, f"converted from {source.name}", len(episodes), made_for) as recorder,
+        recording(env, part, f"converted from {source.name}", len(episodes), made_for) as recorder,
         h5py.File(source, "r") as file,
     ):
         for episode in episodes:
@@ -109,7 +109,7 @@ def convert_chunk(
 
 
 @contextmanager
-def _recorder(env: Any, part: Path, source: str, attempts: int, made_for: MadeFor) -> Iterator[Any]:
+def recording(env: Any, part: Path, source: str, attempts: int, made_for: MadeFor, kind: str = "motionplanning") -> Iterator[Any]:
     """ManiSkill's recorder writing to a temporary name that is moved to ``part`` when the block ends well.
 
     Raises:
@@ -134,7 +134,7 @@ def _recorder(env: Any, part: Path, source: str, attempts: int, made_for: MadeFo
         output_dir=str(part.parent),
         trajectory_name=temporary.name,
         save_video=False,
-        source_type="motionplanning",
+        source_type=kind,
         source_desc=source,
         record_reward=False,
         save_on_reset=False,

@@ -5,7 +5,9 @@ so that directions of little variance count as much as others, which keeps a cod
 
 Canonical information is blind to invertible maps, but neighbours and linear probes are not. Two views in one space are
 therefore also contrasted: InfoNCE with the cosine of x_i and y_j over all pairs of the batch (van den Oord et al., 2018), a lower
-bound of the mutual information, of at most log n.
+bound of the mutual information, of at most log n. Of several temperatures the one is taken with which the bound is largest.
+Canonical information of more than a quarter of log n weighs as if it was that: else the contrast, which cannot say more than
+log n, would not be heard.
 """
 
 from __future__ import annotations
@@ -18,17 +20,25 @@ from torch import Tensor
 
 from infoatlas_rl.estimator.information import canonical_information
 
-TEMPERATURE = 0.2
+TEMPERATURES = (0.03, 0.05, 0.1, 0.2, 0.5)
+TRIED_ON = 128
+"""Samples of a batch, at most, that the temperature is chosen on."""
 BLOCK = 1024
 """Samples that are contrasted with each other, at most: the pairs of all would not fit into memory."""
 CANONICAL_SHARE = 0.2
 """Of canonical information in the objective for views; the rest is the contrast."""
+MOST_CANONICAL = 0.25
+"""Times log n: canonical information in nats, from which on its weight falls."""
 
 
 def dependence(x: Tensor, y: Tensor, *, views: bool) -> Tensor:
     """What is maximised, in nats, ``(b,)``, of paired samples ``(b, n, dx), (b, n, dy)``; ``views``: in one space, dx = dy."""
     canonical = canonical_information(x, y)
-    return CANONICAL_SHARE * canonical + (1 - CANONICAL_SHARE) * contrast(x, y) if views else canonical
+    if not views:
+        return canonical
+    most = MOST_CANONICAL * math.log(x.shape[1])
+    weight = CANONICAL_SHARE * (most / canonical.detach().clamp(min=most))
+    return weight * canonical + (1 - CANONICAL_SHARE) * contrast(x, y)
 
 
 def contrast(x: Tensor, y: Tensor) -> Tensor:
@@ -39,8 +49,14 @@ def contrast(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _contrast(x: Tensor, y: Tensor) -> Tensor:
-    b, n = x.shape[:2]
-    logits = x @ y.mT / TEMPERATURE
-    own = torch.arange(n, device=x.device).expand(b, n)
-    losses = [F.cross_entropy(t, own, reduction="none").mean(-1) for t in (logits, logits.mT)]
-    return math.log(n) - (losses[0] + losses[1]) / 2
+    cosines = x @ y.mT
+    with torch.no_grad():
+        tried = torch.stack([_bound(cosines[:, :TRIED_ON, :TRIED_ON] / t) for t in TEMPERATURES])
+        temperature = torch.tensor(TEMPERATURES, device=x.device, dtype=x.dtype)[tried.argmax(0)]
+    return _bound(cosines / temperature.view(-1, 1, 1))
+
+
+def _bound(logits: Tensor) -> Tensor:
+    """InfoNCE both ways, ``(b, n, n)`` to ``(b,)``, in nats."""
+    normaliser = (logits.logsumexp(-1) + logits.logsumexp(-2)).mean(-1) / 2
+    return logits.diagonal(dim1=-2, dim2=-1).mean(-1) - normaliser + math.log(logits.shape[-1])

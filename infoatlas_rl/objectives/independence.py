@@ -53,6 +53,7 @@ class Frame(NamedTuple):
     scale_y: tuple[Tensor, Tensor]
     linear: Pairs
     nonlinear: Pairs
+    ratio: Ratio
 
 
 class Pairs(NamedTuple):
@@ -60,7 +61,12 @@ class Pairs(NamedTuple):
 
     x: Tensor  # (p, r): f @ x are the variates
     y: Tensor  # (q, r)
-    operator: Tensor  # (p, q): T of the low-rank density ratio f^T T g
+
+
+class Ratio(NamedTuple):
+    """The low-rank density ratio f^T T g of canonical pairs; G: second moments of g."""
+
+    operator: Tensor  # (p, q): T
     energy: Tensor  # (p, p): T G T^T
 
 
@@ -137,7 +143,9 @@ class Independence:
         self._sines = None if state["sines"] is None else tuple(state["sines"])
         self._moments = [m.clone() for m in state["moments"]]
         parts = state["frame"]
-        self._frame = None if parts is None else Frame(*map(tuple, parts[:4]), *(Pairs(*part) for part in parts[4:]))
+        self._frame = None
+        if parts is not None:
+            self._frame = Frame(*map(tuple, parts[:4]), Pairs(*parts[4]), Pairs(*parts[5]), Ratio(*parts[6]))
 
     def _begin(self, x: Tensor, y: Tensor) -> None:
         dx, dy, device = x.shape[1], y.shape[1], x.device
@@ -175,18 +183,26 @@ class Independence:
         x, y = self._kept.sides
         n, dy = y.shape
         white_x, white_y = _whitening(x, WHITENING_X), _whitening(y, WHITENING_Y)
-        f, scale_x = _standardised(self._features_of_x((x - white_x[0]) @ white_x[1]))
-        g, scale_y = _standardised(self._features_of_y((y - white_y[0]) @ white_y[1]))
+        f = self._features_of_x((x - white_x[0]) @ white_x[1])
+        g = self._features_of_y((y - white_y[0]) @ white_y[1])
+        scale_x, scale_y = _scale(f), _scale(g)
         ridge_x = RIDGE_X * max(2048 / n, 1.0)
-        moment_x, moment_y, cross = f.T @ f / n, g.T @ g / n, f.T @ g / n
+        moment_x, moment_y, cross = (
+            _moment(f, f, scale_x, scale_x),
+            _moment(g, g, scale_y, scale_y),
+            _moment(f, g, scale_x, scale_y),
+        )
         factor_x = _cholesky(moment_x, ridge_x)
-        linear = _canonical(factor_x, _cholesky(moment_y[:dy, :dy], 1e-3), moment_y[:dy, :dy], cross[:, :dy], dy)
-        nonlinear = _canonical(factor_x, _cholesky(moment_y, RIDGE_Y), moment_y, cross, PAIRS)
-        return Frame(white_x, white_y, scale_x, scale_y, linear, nonlinear)
+        linear, line = _canonical(factor_x, _cholesky(moment_y[:dy, :dy], 1e-3), moment_y[:dy, :dy], cross[:, :dy], dy)
+        nonlinear, curve = _canonical(factor_x, _cholesky(moment_y, RIDGE_Y), moment_y, cross, PAIRS)
+        operator = NONLINEAR * curve.operator
+        operator[:, :dy] += line.operator
+        ratio = Ratio(operator, line.energy + NONLINEAR * curve.energy)
+        return Frame(white_x, white_y, scale_x, scale_y, linear, nonlinear, ratio)
 
     def _train(self, frame: Frame) -> None:
-        """Steps of Adam for the functions of x, on the least-squares objective of the low-rank density ratio f^T T g,
-        E_p[f^T T g] - E_q[(f^T T g)^2] / 2, with T as solved."""
+        """Steps of Adam for the functions of x, on the least-squares objective of the low-rank density ratios f^T T g,
+        E_p[f^T T g] - E_q[(f^T T g)^2] / 2, with T as solved; of the linear pairs, and a tenth of that of the nonlinear ones."""
         x, y = self._kept.sides
         for step in range(STEPS):
             rows = torch.randint(len(x), (min(BATCH, len(x)),), generator=self._generator).to(x.device)
@@ -194,9 +210,8 @@ class Independence:
                 weights = [w.detach().requires_grad_() for w in self._weights]
                 self._weights = weights
                 f, g = self._features(x[rows], y[rows], frame)
-                dy = y.shape[1]
-                gain = _gain(f, g[:, :dy], frame.linear) + NONLINEAR * _gain(f, g, frame.nonlinear)
-                gradients = torch.autograd.grad(-gain, weights)
+                gain = (f @ frame.ratio.operator * g).sum() - 0.5 * (f @ frame.ratio.energy * f).sum()
+                gradients = torch.autograd.grad(-gain / len(rows), weights)
             self._adam(gradients, self.calls * STEPS + step + 1)
 
     @torch.no_grad()
@@ -219,11 +234,7 @@ def _correlation(f: Tensor, g: Tensor, pairs: Pairs) -> Tensor:
     return (p * q).mean(0)
 
 
-def _gain(f: Tensor, g: Tensor, pairs: Pairs) -> Tensor:
-    return ((f @ pairs.operator) * g).sum(1).mean() - 0.5 * ((f @ pairs.energy) * f).sum(1).mean()
-
-
-def _canonical(factor_x: Tensor, factor_y: Tensor, moment_y: Tensor, cross: Tensor, count: int) -> Pairs:
+def _canonical(factor_x: Tensor, factor_y: Tensor, moment_y: Tensor, cross: Tensor, count: int) -> tuple[Pairs, Ratio]:
     white = torch.linalg.solve_triangular(factor_x, cross, upper=False)
     white = torch.linalg.solve_triangular(factor_y, white.T, upper=False).T
     left, correlations, right = torch.linalg.svd(white, full_matrices=False)
@@ -231,7 +242,7 @@ def _canonical(factor_x: Tensor, factor_y: Tensor, moment_y: Tensor, cross: Tens
     y = torch.linalg.solve_triangular(factor_y.T, right.T, upper=True)
     leading = min(2 * PAIRS, len(correlations))
     operator = (x[:, :leading] * correlations[:leading]) @ y[:, :leading].T
-    return Pairs(x[:, :count], y[:, :count], operator, operator @ moment_y @ operator.T)
+    return Pairs(x[:, :count], y[:, :count]), Ratio(operator, operator @ moment_y @ operator.T)
 
 
 def _whitening(samples: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -243,9 +254,16 @@ def _whitening(samples: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     return mean, torch.linalg.solve_triangular(factor, identity, upper=False).T
 
 
-def _standardised(features: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    mean, scale = features.mean(0), (features.var(0, correction=0) + 1e-4).sqrt()
-    return (features - mean) / scale, (mean, scale)
+def _scale(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of features ``(n, p)``, ``(p,)`` each."""
+    mean = features.mean(0)
+    return mean, (features.square().mean(0) - mean.square() + 1e-4).clamp(min=1e-4).sqrt()
+
+
+def _moment(f: Tensor, g: Tensor, scale_f: tuple[Tensor, Tensor], scale_g: tuple[Tensor, Tensor]) -> Tensor:
+    """Second moments ``(p, q)`` of standardised features, from those of the features: they need not be written once more."""
+    moment = f.T @ g / len(f) - torch.outer(scale_f[0], scale_g[0])
+    return moment / torch.outer(scale_f[1], scale_g[1])
 
 
 def _cholesky(matrix: Tensor, ridge: float) -> Tensor:

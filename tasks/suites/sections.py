@@ -18,7 +18,7 @@ from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import released_policy
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.benchmark_mi import SUITES
-from infoatlas_rl.tasks.suites import keystates, loss_report, rl, scale, table2
+from infoatlas_rl.tasks.suites import generation, keystates, loss_report, rl, scale, table2
 from infoatlas_rl.tasks.suites.known import PUBLISHED
 from infoatlas_rl.weights import pretrained_folder, released, weights_hash
 
@@ -207,6 +207,13 @@ def policy_files() -> str:
     return Table(["task", "file", "key states", "training", "horizon", "sha256"], rows).markdown()
 
 
+def generated(part: str) -> str:
+    """Demonstrations from a few."""
+    content = _result("generation")
+    table = {"rates": generation.rate_table, "policies": generation.policy_table}[part](content)
+    return f"{table.markdown()}\n\n{_sources(content, 'generation', lambda entry: '', lambda entry: entry)}"
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     **{name: partial(suite, name) for name in SUITES},
     "headline": headline,
@@ -217,6 +224,8 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "table2": arms,
     "scale": demonstrations,
     "rl": reinforcement,
+    "generation-rates": partial(generated, "rates"),
+    "generation-policies": partial(generated, "policies"),
     "loss-maximise": partial(training, 0),
     "loss-robot": partial(training, 1),
     "loss-minimise": partial(training, 2),

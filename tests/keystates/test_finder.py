@@ -148,3 +148,14 @@ def test_discovery_does_not_touch_the_global_random_state(trajectories):
     torch.manual_seed(3)
     list(run.fit())
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_one_trajectory_has_key_states_and_no_profile():
+    (one,), corners = staged(1)
+    finder = KeyStateFinder(TrajectorySet([one]), InfoAtlasLoss(slices=1, k=4, sides="y"), KeyStateConfig(concepts=3))
+    for _ in finder.fit():
+        pass
+    found = finder.key_states().steps
+    assert (np.abs(found[0, :2] - corners[0]) <= 2).all()
+    with pytest.raises(ValueError, match="1 trajectories; MI between their states needs at least 20"):
+        finder.profile(InfoAtlasLoss())

@@ -44,7 +44,6 @@ def test_interpolation_is_linear():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda t: t[:10], "10 trajectories; MI between their states needs at least 20"),
         (lambda t: [*t[:-1], t[-1][:3]], "trajectory 59 has 3 steps; with delta = 2 at least 4"),
         (lambda t: [*t[:-1], t[-1][:1]], "trajectory 59 has 1 steps; with delta = 2 at least 4"),
         (lambda t: [*t[:-1], t[-1][:, :3]], r"trajectory 59 has shape \(\d+, 3\); all have to be \(steps, 4\)"),

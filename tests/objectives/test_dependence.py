@@ -33,9 +33,34 @@ def test_independent_samples_near_the_dimension_are_not_rewarded():
 
 def test_contrast_is_at_most_the_logarithm_of_the_number_of_samples():
     x = torch.eye(64).unsqueeze(0)
-    assert float(contrast(x, x)) < math.log(64)
-    assert float(contrast(x, x)) == pytest.approx(math.log(64) - math.log(1 + 63 * math.exp(-1 / module.TEMPERATURE)), abs=1e-4)
+    # With the smallest temperature the bound is largest here, and as tight as it can be.
+    assert float(contrast(x, x)) == pytest.approx(math.log(64) - 63 * math.exp(-1 / min(module.TEMPERATURES)), abs=1e-4)
     assert abs(float(contrast(x, x.roll(1, 1)))) < 5.5  # worse than chance, and finite
+
+
+def test_the_temperature_is_the_one_with_the_largest_bound():
+    x, _ = correlated(128, [0.0] * 4, batch=1)
+    noise = torch.randn(2, 128, 4, generator=torch.Generator().manual_seed(1))
+    both = torch.cat([x, x])
+    y = both + torch.tensor([0.05, 3.0]).view(2, 1, 1) * noise  # nearly the same, and hardly alike
+    cosines = torch.nn.functional.normalize(both, dim=-1) @ torch.nn.functional.normalize(y, dim=-1).mT
+    bounds = torch.stack([module._bound(cosines / t) for t in module.TEMPERATURES])
+    torch.testing.assert_close(contrast(both, y), bounds.amax(0))
+    assert bounds.argmax(0).tolist() == [0, 4]
+
+
+def test_more_canonical_information_than_a_share_of_what_a_contrast_can_say_weighs_less():
+    rho = torch.tensor([0.5] * 2), torch.tensor([0.99] * 8)
+    for r in rho:
+        x, y = (t.requires_grad_() for t in correlated(256, r.tolist(), batch=1))
+        canonical = canonical_information(x, y)
+        rest = 0.8 * contrast(x, y)
+        share = float((dependence(x, y, views=True) - rest).detach() / canonical.detach())
+        assert share == pytest.approx(0.2 * min(1.0, 0.25 * math.log(256) / float(canonical.detach())), rel=1e-4)
+        with_rest, own = (
+            torch.autograd.grad(t.sum(), x, retain_graph=True)[0] for t in (dependence(x, y, views=True) - rest, canonical)
+        )
+        torch.testing.assert_close(with_rest, share * own, atol=1e-6, rtol=1e-3)
 
 
 def test_large_batches_are_contrasted_in_blocks(monkeypatch):

@@ -56,7 +56,7 @@ def test_intervals_of_success_rates_count_every_scene_once(name, count):
 def test_figures_of_the_loss_are_those_of_its_seeds():
     problems = read("loss")["problems"]
     values = {f"{name}-{batch}" for name in ("gaussian", "curved", "mixed") for batch in (128, 256)}
-    others = {"views-16", "views-6", "mnist", "labels", "tanh-1", "tanh-2", "fold", "rotation", "survey", "halves"}
+    others = {"views-16", "views-6", "mnist", "labels", "tanh-1", "tanh-2", "fold", "rotation", "survey", "halves", "robot"}
     assert values | others == set(problems)
     for problem in problems.values():
         for entry in problem["methods"].values():
