@@ -20,10 +20,11 @@ def find_cuts(name: str, demos: DemonstrationSet, estimator: Estimator | None, c
     Args:
         name: one of :data:`CUTS`.
         estimator: of the information that key states are placed by.
-        config: of their discovery; its ``concepts`` are the number of stretches of all but ``events`` and ``none``.
+        config: of their discovery; its ``concepts`` are the number of stretches of all but ``events`` and ``none``, or, with
+            ``velocity``, as many as there are in all demonstrations, if those are fewer.
 
     Raises:
-        ValueError: events that a demonstration lacks, or a rule that finds fewer cuts than it should in one.
+        ValueError: events that a demonstration lacks.
     """
     task, lengths = demos.task, [len(demo) for demo in demos]
     trajectories = [positions(demo.states, task) for demo in demos]

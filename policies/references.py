@@ -27,7 +27,7 @@ from infoatlas_rl.maniskill.demos import Demonstration
 from infoatlas_rl.maniskill.states import pose_matrix
 from infoatlas_rl.maniskill.tasks import Geometry, Task
 from infoatlas_rl.policies.control import commanded_poses, gripper_poses
-from infoatlas_rl.policies.scene import SYMMETRIES, Pose, rotation_angle, rotation_vector, turned
+from infoatlas_rl.policies.scene import SYMMETRIES, Pose, rotation_vector, turned
 from infoatlas_rl.tables import Table
 
 MOVED = 0.005
@@ -118,6 +118,18 @@ def find_references(courses: Sequence[Course], cuts: NDArray[np.int64], task: Ta
     return [_reference(courses, [part[k] for part in parts], names, task) for k in range(cuts.shape[1])]
 
 
+def describe(cuts: NDArray[np.int64], references: Sequence[Reference]) -> Table:
+    """A table of stretches."""
+    rows = []
+    first = 0
+    for number, (reference, end) in enumerate(zip(references, cuts[0], strict=True), start=1):
+        moves = "is not moved" if reference.actor is None else f"{reference.actor}{'' if reference.turns else ', not turned'}"
+        known = "" if math.isnan(reference.information) else f"{reference.information:.1f}"
+        rows.append([str(number), f"{first} to {end}", reference.carried or "", moves, known])
+        first = end
+    return Table(["stretch", "steps of the first", "carries", "moves with", "nats"], rows)
+
+
 def actor_poses(actors: Mapping[str, NDArray], task: Task, geometry: Geometry | None) -> dict[str, Pose]:
     """Poses ``(t,)`` of the actors ``{name: (t, 13)}`` of a simulation state; of the target where the tip of the object has to
     go, and of the tip, where it is not the centre."""
@@ -140,10 +152,15 @@ def symmetry_rotations(task: Task, actor: str | None) -> Tensor:
     return torch.eye(3).unsqueeze(0)
 
 
+def way(start: Pose, end: Pose) -> Tensor:
+    """Length ``(...)`` of the way from one pose to another, in m, with what a turn counts as."""
+    offset = end.offset_from(start)
+    return offset[..., :3].norm(dim=-1) + METRES_PER_RADIAN * offset[..., 3:].norm(dim=-1)
+
+
 def step_lengths(path: Pose) -> Tensor:
     """Lengths ``(t - 1,)`` of the steps of a path, in m."""
-    turn = rotation_angle(path.rotation[1:] @ path.rotation[:-1].mT)
-    return (path.position[1:] - path.position[:-1]).norm(dim=-1) + METRES_PER_RADIAN * turn
+    return way(path[:-1], path[1:])
 
 
 def _reference(courses: Sequence[Course], parts: list[tuple[int, int]], names: list[str], task: Task) -> Reference:
@@ -197,16 +214,11 @@ def _variances(poses: Sequence[Pose], flips: Tensor, symmetry: Tensor) -> tuple[
     chosen = [first]
     for pose in poses[1:]:
         options = [Pose(turned(pose.position, s.mT), s.mT @ pose.rotation @ flip) for s in symmetry for flip in flips]
-        chosen.append(min(options, key=lambda option: _mean_distance(option, first)))
+        chosen.append(min(options, key=lambda option: float(way(first, option).mean())))
     turns = torch.stack([rotation_vector(pose.rotation @ first.rotation.mT) for pose in chosen])
     columns = torch.stack([pose.position for pose in chosen]), turns
     place, turn = (max(float(c.var(0).mean()), least**2) for c, least in zip(columns, ACCURACY, strict=True))
     return place, turn
-
-
-def _mean_distance(a: Pose, b: Pose) -> float:
-    turn = rotation_angle(a.rotation @ b.rotation.mT)
-    return float(((a.position - b.position).norm(dim=-1) + METRES_PER_RADIAN * turn).mean())
 
 
 def _distance(frames: Sequence[Pose], ends: Sequence[Pose]) -> float:
@@ -235,15 +247,3 @@ def _differs(courses: Sequence[Course], name: str) -> bool:
     """An actor begins elsewhere in some of the courses."""
     begins = torch.stack([course.actors[name].position[0] for course in courses])
     return float((begins - begins[0]).norm(dim=-1).max()) > MOVED
-
-
-def describe(cuts: NDArray[np.int64], references: Sequence[Reference]) -> Table:
-    """A table of stretches."""
-    rows = []
-    first = 0
-    for number, (reference, end) in enumerate(zip(references, cuts[0], strict=True), start=1):
-        moves = "is not moved" if reference.actor is None else f"{reference.actor}{'' if reference.turns else ', not turned'}"
-        known = "" if math.isnan(reference.information) else f"{reference.information:.1f}"
-        rows.append([str(number), f"{first} to {end}", reference.carried or "", moves, known])
-        first = end
-    return Table(["stretch", "steps of the first", "carries", "moves with", "nats"], rows)

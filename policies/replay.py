@@ -28,8 +28,9 @@ from infoatlas_rl.policies.references import (
     actor_poses,
     step_lengths,
     symmetry_rotations,
+    way,
 )
-from infoatlas_rl.policies.scene import Pose, rotation_angle, rotation_matrix, rotation_vector, turned
+from infoatlas_rl.policies.scene import Pose, rotation_matrix, rotation_vector, turned
 
 CLOSED = 0.7
 """Share of a stretch after which its gap is closed."""
@@ -112,7 +113,7 @@ class Replay:
                 there, here = course.actors[name][0], actors[name]
                 cost += float((here.position - there.position).norm())
                 turn = here.rotation @ symmetry_rotations(self.task, name) @ there.rotation.mT
-                cost += METRES_PER_RADIAN * float(rotation_angle(turn).min()) * turns
+                cost += METRES_PER_RADIAN * float(rotation_vector(turn).norm(dim=-1).min()) * turns
             return cost
 
         best = int(np.argmin([effort(course) for course in self.plan.courses]))
@@ -148,13 +149,13 @@ class Replay:
         turns = here.rotation @ symmetry_rotations(self.task, reference.actor) @ there.rotation.mT
         options = [moved(turn, flip) for turn in turns for flip in (FLIPS if reference.carried is None else FLIPS[:1])]
         # Of all ways that look the same, the one for which the least is turned.
-        return min(options, key=lambda option: float(rotation_angle(option.rotation[-1] @ now.rotation.mT)))
+        return min(options, key=lambda option: float(rotation_vector(option.rotation[-1] @ now.rotation.mT).norm()))
 
 
 def _shares(path: Pose) -> Tensor:
     """Share of the way of a path that is behind each of its poses, ``(t,)``."""
-    way = torch.cat([torch.zeros(1), step_lengths(path).cumsum(0)])
-    return way / way[-1] if float(way[-1]) > 1e-6 else torch.linspace(0, 1, len(way))
+    behind = torch.cat([torch.zeros(1), step_lengths(path).cumsum(0)])
+    return behind / behind[-1] if float(behind[-1]) > 1e-6 else torch.linspace(0, 1, len(behind))
 
 
 def _joined(path: Pose, now: Pose, shares: Tensor) -> Pose:
@@ -169,7 +170,7 @@ def _paced(now: Pose, path: Pose, pace: float) -> Iterator[tuple[int, Pose]]:
     for t in range(len(path.position)):
         target = path[t]
         offset = target.offset_from(now)
-        count = max(1, int(np.ceil(float(offset[:3].norm() + METRES_PER_RADIAN * offset[3:].norm()) / pace)))
+        count = max(1, int(np.ceil(float(way(now, target)) / pace)))
         for k in range(1, count):
             yield t, now.offset_by(offset * (k / count))
         yield t, target

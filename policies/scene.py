@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from infoatlas_rl.maniskill.states import STATE_INDEX
@@ -264,14 +265,8 @@ def rotation_matrix(vector: Tensor) -> Tensor:
     return quaternion_matrix(torch.cat([torch.cos(half), vector * scale], -1))
 
 
-def rotation_angle(matrix: Tensor) -> Tensor:
-    """Angles ``(...)`` in [0, pi] of rotation matrices ``(..., 3, 3)``."""
-    cosine = (matrix.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
-    return torch.arccos(cosine.clamp(-1, 1))
-
-
 def rotation_vector(matrix: Tensor) -> Tensor:
-    """Rotation matrices ``(..., 3, 3)`` to rotation vectors, angles in [0, pi); half a turn, which has no direction, to zero."""
+    """Rotation matrices ``(..., 3, 3)`` to rotation vectors, angles in [0, pi]."""
     skew = torch.stack(
         [
             matrix[..., 2, 1] - matrix[..., 1, 2],
@@ -284,4 +279,12 @@ def rotation_vector(matrix: Tensor) -> Tensor:
     cosine = (matrix.diagonal(dim1=-2, dim2=-1).sum(-1, keepdim=True) - 1) / 2
     angle = torch.atan2(sine, cosine)
     scale = torch.where(sine > 1e-6, angle / (2 * sine.clamp_min(1e-6)), torch.full_like(angle, 0.5))
-    return skew * scale
+    vector, half_turn = skew * scale, (sine < 1e-3) & (cosine < 0)
+    if not half_turn.any():
+        return vector
+    # The skew part vanishes there; R + R^T + 2 is 4 times the outer product of the axis.
+    outer = matrix + matrix.mT + 2 * torch.eye(3).to(matrix)
+    largest = matrix.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    axis = F.normalize(outer.take_along_dim(largest[..., None, None], -1).squeeze(-1), dim=-1)
+    axis = torch.where((axis * skew).sum(-1, keepdim=True) < 0, -axis, axis)
+    return torch.where(half_turn, angle * axis, vector)

@@ -17,8 +17,7 @@ from infoatlas_rl.files import replace_file
 from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.tasks.suites.sections import ROOT, SECTIONS
 
-PAGES = ("benchmarks", "keystates", "policies", "state", "training")
-FILES = ("README.md", *(f"docs/{name}.md" for name in PAGES), "pretrained/README.md")
+FILES = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")), "pretrained/README.md")
 
 
 def render(name: str) -> str:

@@ -61,8 +61,8 @@ def linear_canonical(z_x: Tensor, z_y: Tensor, ridge: float) -> LinearCanonical:
     x, y = z_x.detach().double(), z_y.detach().double()
     n = x.shape[1]
     dx, dy = ((z.amax(1) > z.amin(1)).sum(-1, keepdim=True) for z in (x, y))
-    scale = SMALL_RIDGE / n**2 * min(1.0, SMALL / n) ** 2 * max(1.0, TRAINED_SAMPLES / n) ** 2
-    ridges = (scale * dx * dy).to(x).clamp(min=ridge).repeat(3, 1)
+    scale = SMALL_RIDGE * max(1.0, TRAINED_SAMPLES / n) ** 2
+    ridges = (scale * scarcity(dx, dy, n)).to(x).clamp(min=ridge).repeat(3, 1)
     mean_x, mean_y = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
     halves = Moments.of_halves(x - mean_x, y - mean_y)
     # The analyses of all samples and of both halves go through one batch of decompositions.
@@ -76,6 +76,11 @@ def linear_canonical(z_x: Tensor, z_y: Tensor, ridge: float) -> LinearCanonical:
     held_out = halves.swapped().correlations(map_x[b:, :, :r], map_y[b:, :, :r])
     out = (mean_x, mean_y, map_x[:b], map_y[:b], rho[:b].clamp(max=1.0), (held_out[:b] + held_out[b:]) / 2, dx, dy)
     return LinearCanonical(*(t.float() for t in out))
+
+
+def scarcity(dx: Tensor, dy: Tensor, n: int) -> Tensor:
+    """How little n samples say of so many dimensions ``(b, 1)``: dx dy / n^2 below 64 samples, and soon nothing above."""
+    return dx * dy / n**2 * min(1.0, SMALL / n) ** 2
 
 
 class Moments(NamedTuple):

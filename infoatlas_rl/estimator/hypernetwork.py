@@ -14,13 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from infoatlas_rl.estimator.canonical import SMALL, Maps
+from infoatlas_rl.estimator.canonical import Maps, scarcity
 from infoatlas_rl.estimator.dual_path import DualPathEncoder
 
 SMALL_PRIOR = 72
 """Samples below which the prior of the last layer gains weight, with the third power of how far below."""
 SMALL_SHRINKAGE = 12.0
-"""Times dx dy / n^2: correlations are divided by one more than this, with n near d; it is gone above 64 samples."""
+"""Times what :func:`scarcity` says: correlations are divided by one more than this, with n near d."""
 
 RIDGES = (4.0, 64.0, 1024.0, 16384.0)
 """Levels that halves of the samples are solved with, to see what they give on the other half: prior precisions, in samples."""
@@ -136,5 +136,5 @@ class Shrinkage(nn.Module):
         size = torch.full_like(rho, math.log(n / 500) / 2)
         columns = [rho, maps.linear.held_out, rho.logit(eps=1e-3) / 3, rho - edge, edge, index, size]
         logit = self.net(torch.stack(columns, dim=-1)).squeeze(-1)
-        few = 1 + SMALL_SHRINKAGE * dx * dy / n**2 * min(1.0, SMALL / n) ** 2
+        few = 1 + SMALL_SHRINKAGE * scarcity(dx, dy, n)
         return rho / few * (logit * (1 + generated[:, :1]) + 4 * generated[:, 1:]).sigmoid()

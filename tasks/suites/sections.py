@@ -214,6 +214,18 @@ def generated(part: str) -> str:
     return f"{table.markdown()}\n\n{_sources(content, 'generation', lambda entry: '', lambda entry: entry)}"
 
 
+def generated_short() -> str:
+    """What a policy learns from a few demonstrations, in a sentence."""
+    entry = _result("generation")["StackCube"]
+    alone, more = (entry["policies"][how]["5"] for how in ("alone", "generated"))
+    trainings = f"{len(more['seeds'])} training{'s' if len(more['seeds']) > 1 else ''} each"
+    return (
+        f"A StackCube policy that is trained on five demonstrations solves {alone['k']} of {alone['n']} unseen scenes, on "
+        f"{entry['generated']} that were generated from the five {more['k']} of {more['n']} ({trainings}; "
+        f"[result]({LINK.format('generation')}))."
+    )
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     **{name: partial(suite, name) for name in SUITES},
     "headline": headline,
@@ -224,6 +236,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "table2": arms,
     "scale": demonstrations,
     "rl": reinforcement,
+    "generation-short": generated_short,
     "generation-rates": partial(generated, "rates"),
     "generation-policies": partial(generated, "policies"),
     "loss-maximise": partial(training, 0),

@@ -36,6 +36,18 @@ def test_rotation_vectors_and_matrices_are_inverse():
     torch.testing.assert_close(rotation_vector(matrices), vectors, atol=1e-3, rtol=0)
 
 
+def test_half_a_turn_has_an_axis():
+    axes = torch.nn.functional.normalize(torch.tensor([[0, 0, 1.0], [1, 0, 0], [1, -2, 0.5], [-0.3, 0.2, -0.9]]), dim=-1)
+    for short in (0.0, 1e-5, 3e-4, 2e-3):
+        matrices = rotation_matrix((torch.pi - short) * axes)
+        found = rotation_vector(matrices)
+        torch.testing.assert_close(found.norm(dim=-1), torch.full((4,), torch.pi - short), atol=2e-3, rtol=0)
+        torch.testing.assert_close(rotation_matrix(found), matrices, atol=2e-3, rtol=0)
+    # Among others, which are as before.
+    mixed = torch.cat([matrices, rotation_matrix(0.5 * axes)])
+    torch.testing.assert_close(rotation_vector(mixed)[4:], 0.5 * axes, atol=1e-5, rtol=0)
+
+
 def test_offsets_lead_from_one_pose_to_the_other():
     scenes = Scene.from_states(random_states(50))
     reached = scenes.tcp.offset_by(scenes.object.offset_from(scenes.tcp))
