@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet, evenly_spaced, velocity_minima
+from infoatlas_rl.keystates import KeyStateConfig, TrajectorySet, evenly_spaced, make_finder, velocity_minima
 from infoatlas_rl.keystates.finder import Estimator
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.events import ground_truth
@@ -29,9 +29,11 @@ def find_cuts(name: str, demos: DemonstrationSet, estimator: Estimator | None, c
     task, lengths = demos.task, [len(demo) for demo in demos]
     trajectories = [positions(demo.states, task) for demo in demos]
     ends = np.array(lengths)[:, None] - 1
+    if config.concepts is None and name in ("velocity", "even"):
+        raise ValueError(f"cuts={name}: say into how many stretches, with discovery.concepts=K")
     match name:
         case "keystates":
-            finder = KeyStateFinder(TrajectorySet(trajectories, config.delta), estimator, config)
+            finder = make_finder(TrajectorySet(trajectories, config.delta), estimator, config)
             for _ in finder.fit():
                 pass
             return finder.key_states().steps

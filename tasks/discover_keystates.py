@@ -3,7 +3,8 @@
     python tasks/discover_keystates.py env=PegInsertion
     python tasks/discover_keystates.py env=PickCube experiment=quick
     python tasks/discover_keystates.py env=StackCube demos.path=trajectory.h5
-    python tasks/discover_keystates.py env=any demos.path=trajectory.h5 env.concepts=5     # any task of ManiSkill
+    python tasks/discover_keystates.py env=PickCube discovery=maxmi                        # MaxMI's objective, to compare
+    python tasks/discover_keystates.py env=any demos.path=trajectory.h5                    # any task of ManiSkill
     python tasks/discover_keystates.py env=any demos.path=trajectories.npz                 # any trajectories
 
 Collects demonstrations where there are none, finds their key states, and writes to ``runs/keystates/<env>-<name>``:
@@ -20,7 +21,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl.files import lock_folder
-from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet
+from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet, make_finder
+from infoatlas_rl.keystates.settings import METHODS
 from infoatlas_rl.keystates.trajectories import MIN_TRAJECTORIES, require_trajectories
 from infoatlas_rl.maniskill.demos import load_demonstrations, recorded_env
 from infoatlas_rl.maniskill.findings import Findings
@@ -33,7 +35,8 @@ from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
 from infoatlas_rl.tasks.shell.sources import demonstrations
 from infoatlas_rl.weights import weights_hash
 
-defaults("discovery", KeyStateConfig)
+for method in METHODS:
+    defaults("discovery", KeyStateConfig(method=method), method)
 
 
 def discover(cfg: DictConfig) -> Path:
@@ -52,7 +55,7 @@ def discover(cfg: DictConfig) -> Path:
         source = _source(cfg)
         require_trajectories(len(source))
         print(f"{len(source)} demonstrations of {source.name} from {source.about['path']}")
-        finder = KeyStateFinder(TrajectorySet(source.trajectories, config.delta), estimator, config)
+        finder = make_finder(TrajectorySet(source.trajectories, config.delta), estimator, config)
         _train(finder, out, resume=cfg.resume)
         print("measuring the MI of the key states, and along the clock")
         findings = Findings(source, finder, mi_loss)

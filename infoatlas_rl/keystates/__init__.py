@@ -4,7 +4,8 @@ No simulator and no robot in here: trajectories are arrays ``(t, d)``.
 """
 
 from infoatlas_rl.keystates.alignment import Alignment
-from infoatlas_rl.keystates.finder import KeyStateFinder, KeyStates
+from infoatlas_rl.keystates.finder import KeyStateFinder, KeyStates, NothingFoundError
+from infoatlas_rl.keystates.maxmi import MaxMIFinder, make_finder
 from infoatlas_rl.keystates.metrics import KeyStateScore, score_key_states
 from infoatlas_rl.keystates.rules import evenly_spaced, velocity_minima
 from infoatlas_rl.keystates.settings import KeyStateConfig
@@ -16,8 +17,11 @@ __all__ = [
     "KeyStateFinder",
     "KeyStateScore",
     "KeyStates",
+    "MaxMIFinder",
+    "NothingFoundError",
     "TrajectorySet",
     "evenly_spaced",
+    "make_finder",
     "score_key_states",
     "velocity_minima",
 ]

@@ -10,8 +10,8 @@ By the chain rule of mutual information this is done one at a time: a key state 
 change ``I(B_c; u | a <= t < b)``, with ``B_c`` telling before from after c. That information is measured over candidates c
 by the estimator, and the key state goes to the best; all take their turns, epoch by epoch, with fresh samples and slices.
 
-MaxMI (Zhou & Yang, 2024) maximises I(s[t]; s[t - delta]) at the key state instead. That profile is there, too
-(:meth:`KeyStateFinder.profile`); ``docs/keystates.md`` shows why its maxima are not where a stage ends.
+MaxMI (Zhou & Yang, 2024) maximises I(s[t]; s[t - delta]) at the key state instead (:mod:`infoatlas_rl.keystates.maxmi`);
+``docs/keystates.md`` shows why its maxima are not where a stage ends.
 """
 
 from __future__ import annotations
@@ -31,16 +31,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
-from infoatlas_rl.keystates.alignment import Alignment
+from infoatlas_rl.keystates.clock import Clock
 from infoatlas_rl.keystates.measurements import REACH, Measurement, smooth
 from infoatlas_rl.keystates.settings import KeyStateConfig
-from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate, require_trajectories
+from infoatlas_rl.keystates.trajectories import TrajectorySet, require_trajectories
 from infoatlas_rl.loss import InfoAtlasLoss
 
 Array = NDArray[np.float64]
 
-REST = 0.3
-"""Motions that are much shorter than this share of the median are rest."""
+MOST = 20
+"""Key states that are looked for where it is not said how many."""
+DIVISIONS = 4
+"""Measurements that the division of a stage rests on."""
 EXCHANGES = 2
 """Epochs in which the least informative key state may go elsewhere."""
 SUMMIT = 2
@@ -70,6 +72,10 @@ class KeyStates:
     """``(K - 1,)``: information of a key state about the motion around it, up to 8 ticks or the neighbours, in nats."""
 
 
+class NothingFoundError(ValueError):
+    """The motion has no stages."""
+
+
 class KeyStateFinder:
     """Finds key states in a set of trajectories.
 
@@ -90,15 +96,7 @@ class KeyStateFinder:
     def __init__(self, trajectories: TrajectorySet, estimator: Estimator | None, config: KeyStateConfig | None = None) -> None:
         self.trajectories, self.config = trajectories, config or KeyStateConfig()
         self.estimator = copy.deepcopy(estimator).eval() if isinstance(estimator, torch.nn.Module) else estimator
-        self.alignment = Alignment(trajectories.states)
-        self.motions = self._motions()
-        self._shown_at = _steps(self.alignment.positions, trajectories.step_of_tick)  # (N, T), step at every tick of the clock
-        shares = self._shown_at / (trajectories.lengths[:, None] - 1)
-        # Stage k holds the ticks from cut k - 1 up to cut k, which is the first of the next.
-        self.phase = np.append(shares.mean(0), 1.0)
-        """``(T + 1,)``: mean time of every tick, as a share of the trajectory."""
-        self.spread = shares.std(0)
-        """``(T,)``: standard deviation of that time over the demonstrations."""
+        self.clock = Clock(trajectories, self.config.delta)
         self.cuts: list[int] = []
         self.refining = False
         self.epoch = 0
@@ -109,6 +107,11 @@ class KeyStateFinder:
     @property
     def ticks(self) -> int:
         return self.trajectories.ticks
+
+    @property
+    def concepts(self) -> int | None:
+        """K; None as long as it is not known."""
+        return len(self.cuts) - 1 if self.cuts else self.config.concepts
 
     def fit(self, checkpoint: Path | None = None) -> Iterator[dict[str, float]]:
         """Place the key states one after the other, then improve them for ``config.epochs``; yields figures per epoch."""
@@ -150,12 +153,11 @@ class KeyStateFinder:
 
     def key_states(self) -> KeyStates:
         """The key states of the trajectories that the finder was fitted on."""
-        return self._locate(self._shown_at)
+        return KeyStates(steps=self.clock.find(self._ends()), information=self._information())
 
     def locate(self, trajectories: Sequence[Array]) -> KeyStates:
         """The same key states in other trajectories of the task, by aligning them to the clock."""
-        states, step_of_tick = self.trajectories.resample(trajectories)
-        return self._locate(_steps(self.alignment.align(states), step_of_tick))
+        return KeyStates(steps=self.clock.find_in(trajectories, self._ends()), information=self._information())
 
     def profile(
         self, mi_loss: InfoAtlasLoss, *, every: int = 1, ticks: Sequence[int] | None = None, most: int = 300
@@ -173,51 +175,72 @@ class KeyStateFinder:
             ValueError: fewer than 20 trajectories.
         """
         require_trajectories(len(self.trajectories))
-        steps = np.rint(self._shown_at).astype(np.int64)
+        steps = np.rint(self.clock.steps).astype(np.int64)
         at_ticks = np.arange(self.config.delta, self.ticks, every) if ticks is None else np.asarray(ticks)
         mi_loss = copy.deepcopy(mi_loss).eval()  # the caller's keeps its mode and slices
         mi_loss.reseed(self.config.seed)
         scores = []
         with torch.no_grad():
             for tick in at_ticks:
-                at = np.maximum(self.alignment.positions[:most, tick], self.config.delta)
-                now, before = self._states(at), self._states(at - self.config.delta)
+                at = np.maximum(self.clock.alignment.positions[:most, tick], self.config.delta)
+                now, before = self.clock.states(at), self.clock.states(at - self.config.delta)
                 scores.append(mi_loss.pointwise(now, before).double().numpy())
         return steps[:most, at_ticks], np.stack(scores, axis=1)
-
-    def clock(self, steps: NDArray) -> Array:
-        """Steps ``(N,)`` of the demonstrations to what the common clock shows then, ``(N,)``, as a share of the trajectory."""
-        ramp = np.linspace(0, 1e-3, self.ticks)
-        ticks = [np.interp(step, row + ramp, np.arange(self.ticks)) for step, row in zip(steps, self._shown_at, strict=True)]
-        return np.interp(ticks, np.arange(self.ticks), self.phase[:-1])
 
     # --- placing ------------------------------------------------------------------------------------------------------
 
     def _grow(self) -> None:
-        """One key state after the other, where it adds most: I(Z; u) grows by P(a <= t < b) I(B_c; u | a <= t < b)."""
-        cuts, best = [0, self.ticks], {}
-        while len(cuts) < self.config.concepts + 1:
-            for a, b in itertools.pairwise(cuts):
-                places = self._allowed(a, b)
-                if (a, b) not in best and len(places):
-                    score = self._score(a, b, places, [self._measure(a, b, places) for _ in range(2)])
-                    best[a, b] = int(np.argmax(score)), float(np.max(score)) * (b - a) / self.ticks
-            open_stages = {stage: found for stage, found in best.items() if stage in set(itertools.pairwise(cuts))}
-            if not open_stages:
-                raise ValueError(
-                    f"{self.config.concepts} concepts with a gap of {self.config.gap} do not fit: after {len(cuts) - 1} no stage "
-                    "is long enough to be divided; ask for fewer concepts or a smaller gap"
+        """One key state after the other, where it adds most: I(Z; u) grows by P(a <= t < b) I(B_c; u | a <= t < b).
+
+        Where it is not said how many, until two in a row are not worth it: the first of two can make way for the second.
+        """
+        wanted, chosen, worth_it = self.config.concepts or MOST, [], 0
+        found: dict[
+            tuple[int, int], tuple[float, int, float]
+        ] = {}  # score, place and information of the best division of a stage
+        while len(chosen) < wanted - 1:
+            stages = list(itertools.pairwise([0, *sorted(chosen), self.ticks]))
+            for stage in stages:
+                if stage not in found and len(self._allowed(*stage)):
+                    found[stage] = self._divide(*stage)
+            if not any(stage in found for stage in stages):
+                break
+            _, cut, gain = max((score, cut, gain) for score, cut, gain in (found[stage] for stage in stages if stage in found))
+            chosen.append(cut)
+            if gain >= self.config.worth:
+                worth_it = len(chosen)
+            if self.config.concepts is None and len(chosen) > worth_it + 1:
+                break
+        if self.config.concepts is None:
+            chosen = chosen[:worth_it]
+            if not chosen:
+                most = max((gain for _, _, gain in found.values()), default=0.0)
+                raise NothingFoundError(
+                    f"nothing divides the motion of these {len(self.trajectories)} trajectories into stages: no place tells more "
+                    f"than {most:.3f} nats about it, and worth={self.config.worth:g} are asked for; concepts=K places K key "
+                    "states all the same"
                 )
-            cut, _ = max(open_stages.values(), key=lambda found: found[1])
-            cuts = sorted([*cuts, cut])
-        self.cuts = cuts
+        elif len(chosen) < wanted - 1:
+            raise ValueError(
+                f"{wanted} concepts with a gap of {self.config.gap} do not fit: after {len(chosen) + 1} no stage is long enough "
+                "to be divided; ask for fewer concepts or a smaller gap"
+            )
+        self.cuts = [0, *sorted(chosen), self.ticks]
+
+    def _divide(self, a: int, b: int) -> tuple[float, int, float]:
+        """Score, place and information of the best division of a stage, both as shares of the whole."""
+        places, share = self._allowed(a, b), (b - a) / self.ticks
+        seen = [self._measure(a, b, places) for _ in range(DIVISIONS)]
+        score = self._score(a, b, places, seen)
+        cut = int(np.argmax(score))
+        return float(score[cut]) * share, cut, float(smooth(np.array([cut]), seen)[0]) * share
 
     def _exchange(self) -> None:
         """Take the key state that tells least to where a new one would tell more, if there is such a place.
 
         Moving key states between their neighbours cannot do that: an optimum of every single one need not be one of all.
         """
-        if self.config.concepts < 3:
+        if len(self.cuts) < 4:
             return
         share = np.diff(self.cuts)
         scores = []
@@ -232,8 +255,8 @@ class KeyStateFinder:
             places = self._allowed(a, b)
             if (a, b) == (self.cuts[least - 1], self.cuts[least + 1]) or not len(places):
                 continue
-            score = self._score(a, b, places, [self._measure(a, b, places) for _ in range(2)])
-            gains[float(np.max(score)) * (b - a) / self.ticks] = int(np.argmax(score))
+            gain, cut, _ = self._divide(a, b)
+            gains[gain] = cut
         if gains and max(gains) > 1.1 * max(losses[least - 1], 0):
             self.cuts = sorted([*without, gains[max(gains)]])
             self._curves.clear()
@@ -265,8 +288,8 @@ class KeyStateFinder:
         chosen = places[np.unique(((np.arange(size) + rng.random(size)) * len(places) / size).astype(int))]
         # Stratified over time; the same motions for all candidates.
         tick = (a + (b - a) * (np.arange(config.samples) + rng.random(config.samples)) / config.samples).astype(int)
-        who = rng.integers(len(self.motions), size=config.samples)
-        motion = self.motions[who, tick.clip(a, b - 1)]
+        who = rng.integers(len(self.trajectories), size=config.samples)
+        motion = self.clock.motions[who, tick.clip(a, b - 1)]
         length = config.noise / np.sqrt(motion.shape[1])
         motion = motion + length * rng.standard_normal(motion.shape)
         if self.estimator is None:
@@ -283,11 +306,13 @@ class KeyStateFinder:
 
     def _score(self, a: int, b: int, places: NDArray[np.int64], seen: list[Measurement]) -> Array:
         """The objective at every tick, ``(T,)``: minus infinity but at ``places``."""
-        config, ticks = self.config, np.arange(self.ticks)
-        middle = (self.phase[a] + self.phase[b]) / 2
-        penalty = config.order_weight * (self.phase[:-1] - middle) ** 2 + config.spread_weight * self.spread
+        config, clock = self.config, self.clock
+        middle = (clock.phase[a] + clock.phase[b]) / 2
+        penalty = config.order_weight * (clock.phase[:-1] - middle) ** 2 + config.spread_weight * clock.spread
         score = np.full(self.ticks, -np.inf)
-        score[places] = (config.mi_weight * smooth(ticks, seen) - penalty)[places]
+        score[places] = (config.mi_weight * smooth(np.arange(self.ticks), seen) + config.rest_weight * clock.rest - penalty)[
+            places
+        ]
         return score
 
     def _information(self) -> Array:
@@ -296,43 +321,24 @@ class KeyStateFinder:
         return np.array([smooth(ticks, self._curves[k])[self.cuts[k]] if k in self._curves else np.nan for k in self._inner()])
 
     def _inner(self) -> range:
-        return range(1, self.config.concepts)
+        return range(1, len(self.cuts) - 1)
 
     def _allowed(self, a: int, b: int) -> NDArray[np.int64]:
         """Places between two cuts that keep the gap to both, in time and in ticks (half of it to the end)."""
         gap_after = self.config.gap / 2 if b == self.ticks else self.config.gap
         ticks = np.arange(a + max(1, int(self.config.gap * self.ticks)), b - max(1, int(gap_after * self.ticks)) + 1)
-        far_from_a = self.phase[ticks] - self.phase[a] >= self.config.gap
-        return ticks[far_from_a & (self.phase[b] - self.phase[ticks] >= gap_after)]
+        phase = self.clock.phase
+        far_from_a = phase[ticks] - phase[a] >= self.config.gap
+        return ticks[far_from_a & (phase[b] - phase[ticks] >= gap_after)]
 
-    # --- states on the clock ------------------------------------------------------------------------------------------
+    # --- key states on the clock --------------------------------------------------------------------------------------
 
-    def _motions(self) -> NDArray[np.float32]:
-        """Unit motions at every tick of the clock, ``(N, T, d)``."""
-        half = self.config.delta / 2
-        motions = []
-        for states, position in zip(self.trajectories.states, self.alignment.positions, strict=True):
-            last = len(states) - 1
-            motions.append(
-                interpolate(states, np.minimum(position + half, last)) - interpolate(states, np.maximum(position - half, 0))
-            )
-        motion = np.stack(motions)
-        length = np.linalg.norm(motion, axis=2, keepdims=True)
-        # What hardly moves has no direction.
-        return (motion / (length + REST * np.median(length) + 1e-9)).astype(np.float32)
-
-    def _states(self, positions: Array) -> Tensor:
-        """State of every demonstration at a position of its own, ``(N', d)``."""
-        rows = [interpolate(s, np.array([p]))[0] for s, p in zip(self.trajectories.states, positions)]
-        return torch.from_numpy(np.stack(rows).astype(np.float32))
-
-    def _locate(self, steps: Array) -> KeyStates:
+    def _ends(self) -> list[float]:
+        """Ticks ``(K,)`` at which the stages end: half a tick before the first of the next; the last where the final state is
+        reached."""
         if not self.cuts:
             raise RuntimeError("no key states yet: run fit() first")
-        # A stage ends half a tick before the first tick of the next; the last one where the final state is reached.
-        ends = [self._summit(k) - 0.5 for k in self._inner()] + [self.ticks - 1.0]
-        found = np.stack([np.interp(ends, np.arange(self.ticks), row) for row in steps])
-        return KeyStates(steps=np.rint(found).astype(np.int64), information=self._information())
+        return [self._summit(k) - 0.5 for k in self._inner()] + [self.ticks - 1.0]
 
     def _summit(self, number: int) -> float:
         """The cut of a key state between ticks: the summit of a parabola through what was measured around it."""
@@ -348,20 +354,8 @@ class KeyStateFinder:
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        curves = {
-            number: [[list(m.neighbours), m.places.tolist(), m.information.tolist()] for m in seen]
-            for number, seen in self._curves.items()
-        }
-        progress = {
-            "cuts": self.cuts,
-            "refining": self.refining,
-            "epoch": self.epoch,
-            "steps": self.steps,
-            "seconds": self.seconds,
-            "curves": curves,
-        }
         with replace_file(path) as temporary:
-            torch.save({"progress": progress, "run": self._identity()}, temporary)
+            torch.save({"progress": self._progress(), "run": self._identity()}, temporary)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint.
@@ -371,7 +365,17 @@ class KeyStateFinder:
         """
         content = read_checkpoint(path, "run")
         require_same_run(path, content["run"], self._identity(), "choose another folder (name=NAME), or resume=false")
-        progress = content["progress"]
+        self._restore(content["progress"])
+
+    def _progress(self) -> dict[str, Any]:
+        curves = {
+            number: [[list(m.neighbours), m.places.tolist(), m.information.tolist()] for m in seen]
+            for number, seen in self._curves.items()
+        }
+        names = ("cuts", "refining", "epoch", "steps", "seconds")
+        return {name: getattr(self, name) for name in names} | {"curves": curves}
+
+    def _restore(self, progress: dict[str, Any]) -> None:
         self.cuts, self.refining, self.epoch = progress["cuts"], progress["refining"], progress["epoch"]
         self.steps, self.seconds = progress["steps"], progress["seconds"]
         self._curves = {
@@ -387,9 +391,3 @@ class KeyStateFinder:
             "trajectories": len(self.trajectories),
             "states_sha256": digest[:16],
         }
-
-
-def _steps(positions: Array, step_of_tick: Array) -> Array:
-    """Steps ``(N, T)`` of the original trajectories at positions ``(N, T)`` that are given in ticks of them."""
-    grid = np.arange(positions.shape[1])
-    return np.stack([np.interp(position, grid, steps) for position, steps in zip(positions, step_of_tick, strict=True)])

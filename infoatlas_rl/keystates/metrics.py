@@ -31,6 +31,9 @@ class KeyStateScore:
     """Share of events with a key state within the window."""
     median_step_error: float
     """Median over all events of the distance to the nearest key state, in steps."""
+    steps_to_next: float
+    """Mean over all events of the steps to the next key state, at the event or later; to the end where there is none (the human
+    intent score of InfoCon, Liu et al. 2024)."""
     by_event: dict[str, dict[str, float]]
     """Recall and median error of every event; precision is the share of key states nearest to it that hit it."""
 
@@ -44,12 +47,16 @@ def score_key_states(steps: Sequence[Steps], events: Events, window: int = WINDO
         raise ValueError(f"{len(steps)} rows of key states for {len(events)} demonstrations")
     errors: dict[str, list[int]] = {}
     nearest: dict[str, list[bool]] = {}
+    to_next: list[int] = []
     counts = np.zeros((len(events), 4))  # hit events, events, key states that hit, key states
     for row, (found, happened) in enumerate(zip(steps, events, strict=True)):
         present = {name: step for name, step in happened.items() if step is not None}
         distance = np.abs(np.asarray(found)[:, None] - np.array(list(present.values()), dtype=int)[None])
         for name, column in zip(present, distance.T, strict=True):
             errors.setdefault(name, []).append(int(column.min()))
+        for when in present.values():
+            later = [int(step) - when for step in found if step >= when]
+            to_next.append(min(later, default=when - int(max(found))))
         near = distance.min(1) <= window if present else np.zeros(len(found), dtype=bool)
         for hit, name in zip(near, np.array(list(present))[distance.argmin(1)] if present else [], strict=bool(present)):
             nearest.setdefault(str(name), []).append(bool(hit))
@@ -66,6 +73,7 @@ def score_key_states(steps: Sequence[Steps], events: Events, window: int = WINDO
         precision=precision,
         recall=recall,
         median_step_error=float(np.median(np.concatenate([np.array(values) for values in errors.values()]))),
+        steps_to_next=float(np.mean(to_next)),
         by_event={
             name: {
                 "median_step_error": float(np.median(values)),
@@ -120,6 +128,8 @@ def consistency(steps: Steps, trajectories: Sequence[Array], events: Events | No
 
 def agreement(first: Steps, second: Steps, window: int = WINDOW) -> tuple[float, float]:
     """How often key states of two runs, ``(N, K)`` each, lie within the window of each other: the share of demonstrations in
-    which all of them do, and the share of key states."""
+    which all of them do, and the share of key states; never, where the runs do not have as many."""
+    if first.shape != second.shape:
+        return 0.0, 0.0
     near = np.abs(first - second) <= window
     return float(near.all(1).mean()), float(near.mean())

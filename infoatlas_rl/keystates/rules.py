@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -59,6 +60,49 @@ def gripper_changes(widths: Sequence[Array]) -> list[Steps]:
     return out
 
 
+def waypoints(trajectories: Sequence[Array], concepts: int) -> list[Steps]:
+    """The K - 1 states between which straight lines follow every trajectory best, and its final state: waypoint extraction (AWE,
+    Shi et al. 2023), greedy: one more where the trajectory is farthest from the lines so far."""
+    _, scale = column_scales(trajectories)
+    out = []
+    for trajectory in trajectories:
+        z = np.asarray(trajectory) / scale
+        chosen = [0, len(z) - 1]
+        while len(chosen) < min(concepts + 1, len(z)):
+            offsets = np.concatenate([_offsets(z[a : b + 1])[:-1] for a, b in itertools.pairwise(chosen)])
+            chosen = sorted({*chosen, int(offsets.argmax())})
+            if offsets.max() <= 0:
+                break
+        out.append(np.array(chosen[1:], dtype=np.int64))
+    return out
+
+
+def approaches(trajectories: Sequence[Array], concepts: int, distance: int = 5) -> list[Steps]:
+    """The last K - 1 states from which a trajectory does not come nearer and nearer to the next of them, and its final state: the
+    decomposition of UVD (Zhang et al. 2024), on states instead of learned features."""
+    _, scale = column_scales(trajectories)
+    out = []
+    for trajectory in trajectories:
+        z, found = np.asarray(trajectory) / scale, [len(trajectory) - 1]
+        while len(found) < concepts and found[-1] > 2 * distance:
+            far = np.convolve(np.linalg.norm(z[: found[-1] + 1] - z[found[-1]], axis=1), np.ones(3) / 3, mode="same")
+            step = found[-1] - distance
+            while step > 1 and far[step - 1] >= far[step]:
+                step -= 1
+            if step <= distance:
+                break
+            found.append(step)
+        out.append(np.array(found[::-1], dtype=np.int64))
+    return out
+
+
+def _offsets(z: Array) -> Array:
+    """Distances ``(t,)`` of states from the straight line from the first to the last."""
+    line = z[-1] - z[0]
+    share = ((z - z[0]) @ line / max(line @ line, 1e-12)).clip(0, 1)
+    return np.linalg.norm(z - z[0] - share[:, None] * line, axis=1)
+
+
 # Peaks of `scipy.signal` would do, but these rules are part of the library, which needs no SciPy.
 def _minima(speed: Array) -> list[int]:
     """Middles of the runs that are lower than both neighbours, with a tenth of a median step as the resolution."""
@@ -79,14 +123,14 @@ def _prominence(speed: Array, step: int) -> float:
     return float(min(sides))
 
 
-def profile_maxima(finder: KeyStateFinder, mi_loss: InfoAtlasLoss) -> np.ndarray:
+def profile_maxima(finder: KeyStateFinder, mi_loss: InfoAtlasLoss, concepts: int) -> np.ndarray:
     """The objective of MaxMI on the common clock: the K - 1 highest places of MI(s_t; s_(t - delta)), a gap apart, and the
     final state."""
     steps, pointwise = finder.profile(mi_loss, every=2, most=len(finder.trajectories))
-    phase, profile = finder.phase[finder.config.delta : -1 : 2], pointwise.mean(0)
+    phase, profile = finder.clock.phase[finder.config.delta : -1 : 2], pointwise.mean(0)
     chosen: list[int] = []
     for place in np.argsort(-profile):
         apart = all(abs(phase[place] - phase[other]) >= finder.config.gap for other in chosen)
-        if apart and phase[place] <= 1 - finder.config.gap and len(chosen) < finder.config.concepts - 1:
+        if apart and phase[place] <= 1 - finder.config.gap and len(chosen) < concepts - 1:
             chosen.append(int(place))
     return np.concatenate([steps[:, sorted(chosen)], last_state(finder.trajectories.lengths)], axis=1)

@@ -6,13 +6,19 @@ import math
 from dataclasses import dataclass
 from numbers import Integral
 
+METHODS = ("stages", "maxmi")
+
 
 @dataclass(frozen=True)
 class KeyStateConfig:
     """Discovery; the MI estimator is given to :class:`KeyStateFinder`."""
 
-    concepts: int = 4
-    """K, the last of which is the final state."""
+    method: str = "stages"
+    """Or "maxmi", see :mod:`infoatlas_rl.keystates.maxmi`."""
+    concepts: int | None = None
+    """K, the last of which is the final state. None: as many as tell ``worth`` nats about the motion each."""
+    worth: float = 0.05
+    """Information, in nats, for which a key state is added where ``concepts`` is None."""
     delta: int = 2
     """Ticks between the two states of a motion, and the look-back of the MI profile."""
     epochs: int = 10
@@ -30,17 +36,23 @@ class KeyStateConfig:
     """Penalty for an uneven division, times the squared distance from the middle of the neighbours (in shares)."""
     spread_weight: float = 0.2
     """Penalty for the spread of a key state's time over the demonstrations (standard deviation, in shares)."""
+    rest_weight: float = 0.3
+    """Reward for places where the demonstrations rest, see :mod:`infoatlas_rl.keystates.clock`."""
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method has to be {' or '.join(METHODS)}, not {self.method!r}")
         for name, least in (("concepts", 1), ("delta", 1), ("epochs", 1), ("candidates", 1), ("samples", 50), ("seed", 0)):
             value = getattr(self, name)
+            if name == "concepts" and value is None:
+                continue
             if not isinstance(value, Integral):
                 raise ValueError(f"{name} has to be an integer, not {value!r}")
             if value < least:
                 raise ValueError(f"{name} has to be at least {least}, not {value}")
-        for name in ("noise", "gap", "mi_weight", "order_weight", "spread_weight"):
+        for name in ("worth", "noise", "gap", "mi_weight", "order_weight", "spread_weight", "rest_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} has to be 0 or more, not {getattr(self, name)!r}")
-        if self.gap * self.concepts >= 1:
+        if self.gap * (self.concepts or 1) >= 1:
             raise ValueError(f"{self.concepts} concepts with a gap of {self.gap} do not fit into one trajectory")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,27 @@ WAITING = 0.3
 """A step at rest counts as this share of an average step."""
 
 
+GLITCH = 0.5
+"""A reading is a glitch if it is off the median of the five around it by this share of the range of its column."""
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Standardised trajectories on a common number of ticks."""
+
+    states: NDArray[np.float32]
+    """``(N, T, d)``"""
+    step_of_tick: Array
+    """``(N, T)``: step of the original trajectory at every tick, fractional."""
+    speeds: list[Array]
+    """``(t_i,)`` each: speed at every step, as a share of the mean speed of the set."""
+
+
 class TrajectorySet:
     """Standardised trajectories on a common number of ticks.
 
-    Leave velocities out of the states: motion is taken from the positions.
+    Leave velocities out of the states: motion is taken from the positions. Glitches of a sensor, readings for a step or two that
+    are far off all around them, are replaced by the median of their neighbours.
 
     Args:
         trajectories: arrays ``(t_i, d)`` of one d, the states of one demonstration each.
@@ -41,6 +59,8 @@ class TrajectorySet:
 
     def __init__(self, trajectories: Sequence[Array], delta: int = 2) -> None:
         _check(trajectories, delta)
+        self._range = _typical_range(trajectories)
+        trajectories = [self._without_glitches(trajectory) for trajectory in trajectories]
         self._mean, self._scale = column_scales(trajectories)
         if not np.isfinite(self._scale).any() or not any((np.ptp(t, axis=0) > 0).any() for t in trajectories):
             raise ValueError("the states never change: every column is constant along every trajectory (variance 0)")
@@ -49,8 +69,9 @@ class TrajectorySet:
         self.ticks = int(min(np.median(self.lengths), MOST_TICKS))
         """T"""
         self._speed = float(np.mean([_distances(self._standardise(t)).mean() for t in trajectories]))
-        self.states, self.step_of_tick = self.resample(trajectories)
-        """``(N, T, d)``, float32, and the step of the original trajectory at every tick, ``(N, T)``, fractional."""
+        resampled = self.resample(trajectories)
+        self.states, self.step_of_tick, self.speeds = resampled.states, resampled.step_of_tick, resampled.speeds
+        """As in :class:`Resampled`."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -59,17 +80,25 @@ class TrajectorySet:
     def dim(self) -> int:
         return self.states.shape[-1]
 
-    def resample(self, trajectories: Sequence[Array]) -> tuple[NDArray[np.float32], Array]:
-        """Other trajectories with the standardisation of this set: states ``(N', T, d)``, steps of the ticks ``(N', T)``."""
+    def resample(self, trajectories: Sequence[Array]) -> Resampled:
+        """Other trajectories with the standardisation of this set."""
         _check(trajectories, self.delta, dim=len(self._mean))
-        states, steps = [], []
+        states, steps, speeds = [], [], []
         for trajectory in trajectories:
-            z = self._standardise(trajectory)
-            progress = np.concatenate([[0.0], np.cumsum(_distances(z) + WAITING * self._speed)])
+            z = self._standardise(self._without_glitches(trajectory))
+            moved = _distances(z)
+            progress = np.concatenate([[0.0], np.cumsum(moved + WAITING * self._speed)])
             step = np.interp(np.linspace(0, 1, self.ticks), progress / progress[-1], np.arange(len(z)))
             states.append(interpolate(z, step).astype(np.float32))
             steps.append(step)
-        return np.stack(states), np.stack(steps)
+            # Mean of the steps before and after a state.
+            speeds.append(np.convolve(np.pad(moved, 1, mode="edge"), [0.5, 0.5], mode="valid") / self._speed)
+        return Resampled(np.stack(states), np.stack(steps), speeds)
+
+    def _without_glitches(self, trajectory: Array) -> Array:
+        values = np.asarray(trajectory, dtype=np.float64)
+        usual = _running_median(values)
+        return np.where(np.abs(values - usual) > GLITCH * self._range, usual, values)
 
     def _standardise(self, trajectory: Array) -> Array:
         return ((np.asarray(trajectory, dtype=np.float64) - self._mean) / self._scale).clip(-10, 10)
@@ -100,6 +129,18 @@ def column_scales(trajectories: Sequence[Array]) -> tuple[Array, Array]:
     changing = spread > 1e-9 * np.maximum(min(1.0, largest), size)
     floor = LEAST_SPREAD * np.median(spread[changing]) if changing.any() else 0.0
     return mean, np.where(changing, np.maximum(spread, floor), np.inf)
+
+
+def _typical_range(trajectories: Sequence[Array]) -> Array:
+    """Range ``(d,)`` of every column over all trajectories, glitches aside."""
+    usual = [_running_median(np.asarray(trajectory, dtype=np.float64)) for trajectory in trajectories]
+    return np.max([median.max(0) for median in usual], axis=0) - np.min([median.min(0) for median in usual], axis=0)
+
+
+def _running_median(values: Array) -> Array:
+    """Median ``(t, d)`` of the five values around each; at the ends of three."""
+    padded = np.pad(values, ((2, 2), (0, 0)), mode="reflect" if len(values) > 2 else "edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, 5, axis=0), axis=-1)
 
 
 def interpolate(trajectory: NDArray, position: Array) -> NDArray:

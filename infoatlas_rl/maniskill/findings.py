@@ -50,7 +50,7 @@ class Findings:
 
     @cached_property
     def profile(self) -> Profile:
-        return Profile(self.finder.phase[self.finder.config.delta : -1 : 2], *self.finder.profile(self._mi_loss, every=2))
+        return Profile(self.finder.clock.phase[self.finder.config.delta : -1 : 2], *self.finder.profile(self._mi_loss, every=2))
 
     @cached_property
     def scores(self) -> dict[str, KeyStateScore]:
@@ -58,7 +58,7 @@ class Findings:
         events = self.source.events
         if not events:
             return {}
-        even = evenly_spaced(self.finder.trajectories.lengths, self.finder.config.concepts)
+        even = evenly_spaced(self.finder.trajectories.lengths, self.finder.concepts)
         return {
             "discovered": score_key_states(list(self.key_states.steps), events),
             "evenly spaced": score_key_states(list(even), events),

@@ -33,11 +33,11 @@ def draw_overview(out: Path, findings: Findings) -> Path:
         f"{source.name}: MI of states {finder.config.delta} ticks apart, {used}",
         findings.profile.time,
         findings.profile.mean,
-        [float(np.mean(finder.clock(column))) for column in findings.key_states.steps.T],
+        [float(np.mean(finder.clock.show(column))) for column in findings.key_states.steps.T],
         _event_phases(findings),
     )
     frames = "" if source.demos is None else f"Frames are {_draw_frames(out, findings)}."
-    intro = f"{len(source)} demonstrations from {source.about['path']}, {finder.config.concepts} key states."
+    intro = f"{len(source)} demonstrations from {source.about['path']}, {finder.concepts} key states."
     sections: list[tuple[str, str, Any]] = []
     if findings.scores:
         note = "Within 5 steps; discovery never sees them."
@@ -106,5 +106,5 @@ def _event_phases(findings: Findings) -> dict[str, NDArray]:
     happened = findings.source.events or []
     for name in {name: None for events in happened for name in events}:
         steps = np.array([-1 if events.get(name) is None else events[name] for events in happened])
-        out[name] = findings.finder.clock(np.maximum(steps, 0))[steps >= 0]
+        out[name] = findings.finder.clock.show(np.maximum(steps, 0))[steps >= 0]
     return {name: times for name, times in out.items() if len(times)}

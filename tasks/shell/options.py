@@ -26,8 +26,9 @@ MOST_THREADS = 8
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
-def defaults(group: str, schema: type, name: str = "default") -> None:
-    """Make the fields of a dataclass, with their defaults, the options ``group.*`` of configs that list ``group: name``."""
+def defaults(group: str, schema: Any, name: str = "default") -> None:
+    """Make the fields of a dataclass, with their defaults or as an instance has them, the options ``group.*`` of configs that
+    list ``group: name``."""
     node = OmegaConf.structured(schema)
     # The options of a frozen dataclass are still to be set; it is frozen once it has been built from them.
     for part in [node, *(node._get_node(field) for field in node)]:

@@ -7,16 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ruptures
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl import InfoAtlasLoss
 from infoatlas_rl.files import require_writable
-from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet, score_key_states
+from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet, make_finder, score_key_states
 from infoatlas_rl.keystates.metrics import agreement, consistency
 from infoatlas_rl.keystates.retiming import retime
-from infoatlas_rl.keystates.rules import evenly_spaced, gripper_changes, last_state, profile_maxima, velocity_minima
+from infoatlas_rl.keystates.rules import (
+    approaches,
+    evenly_spaced,
+    gripper_changes,
+    last_state,
+    profile_maxima,
+    velocity_minima,
+    waypoints,
+)
+from infoatlas_rl.keystates.settings import METHODS
+from infoatlas_rl.keystates.trajectories import column_scales
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.events import ground_truth
 from infoatlas_rl.maniskill.states import STATE_INDEX, positions
@@ -28,9 +39,12 @@ from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.tasks.shell.sources import demonstrations
 from infoatlas_rl.weights import weights_hash
 
-defaults("discovery", KeyStateConfig)
+for method in METHODS:
+    defaults("discovery", KeyStateConfig(method=method), method)
 
 VARIANTS = ("as they are", "retimed")
+CHOSEN = "infoatlas, K chosen"
+"""The default method, which finds out how many key states there are."""
 
 
 class Data:
@@ -58,11 +72,14 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     unknown = set(cfg.only or ()) - set(cfg.arms)
     if unknown:
         raise ValueError(f"unknown arms {sorted(unknown)} in only; there are {', '.join(cfg.arms)}")
-    arms = [arm for arm in cfg.arms if cfg.only is None or arm in cfg.only]
+    arms = [named(method, arm) for method in cfg.methods for arm in cfg.arms if cfg.only is None or arm in cfg.only]
     config: KeyStateConfig = OmegaConf.to_object(cfg.discovery)
     demos = demonstrations(cfg, task)
     data = {variant: Data(demos, variant) for variant in VARIANTS}
     sets = {variant: TrajectorySet(data[variant].trajectories, config.delta) for variant in VARIANTS}
+    # All others place as many key states as are given, or as the default method finds.
+    chosen = _run_arms(cfg, [CHOSEN], sets, replace(config, concepts=None))
+    config = replace(config, concepts=config.concepts or chosen[CHOSEN, "as they are"][cfg.seeds[0]].shape[1])
     about = {
         "demonstrations": len(demos),
         "first_seed": cfg.demos.first_seed,
@@ -72,13 +89,15 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     }
 
     results: dict[str, Any] = {}
-    found = _run_arms(cfg, arms, sets, config)
-    for arm in arms:
+    found = chosen | _run_arms(cfg, arms, sets, config)
+    for arm in [*arms, CHOSEN]:
         runs = found[arm, "as they are"]
         results[arm] = _scores(list(runs.values()), data["as they are"]) | {"seeds": list(runs)}
+        results[arm]["concepts"] = runs[min(runs)].shape[1]
         if (arm, "retimed") in found:
             runs = found[arm, "retimed"]
             results[arm]["retimed"] = _scores(list(runs.values()), data["retimed"]) | {"seeds": list(runs)}
+            results[arm]["retimed"]["concepts"] = runs[min(runs)].shape[1]
     rules = {variant: _rules(data[variant], sets[variant], config, instantiate(cfg.profile)) for variant in VARIANTS}
     for rule, steps in rules["as they are"].items():
         results[rule] = _scores([steps], data["as they are"])
@@ -87,30 +106,37 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     for arm in arms:
         results[arm]["seconds_per_step"] = _time(cfg, arm, sets["as they are"], config)
     reference = _event_spread(data["as they are"])
-    results = {arm: scores | {"event_phase_std": reference} | about for arm, scores in results.items()}
+    results = {arm: about | {"event_phase_std": reference} | scores for arm, scores in results.items()}
     keep_result(cfg.out, task.name, results, merge=True)
     print(env_table(task.name, results).text())
     print(cfg.out)
     return results
 
 
+def named(method: str, arm: str) -> str:
+    """What an arm is called; the default method is not named."""
+    return arm if method == METHODS[0] else f"{method}, {arm}"
+
+
 def _finder(cfg: DictConfig, arm: str, data: TrajectorySet, config: KeyStateConfig, seed: int) -> KeyStateFinder:
-    estimator = instantiate(cfg.arms[arm]) if cfg.arms[arm] else None
-    return KeyStateFinder(data, estimator, replace(config, seed=seed))
+    method, name = next((m, name) for m in METHODS for name in cfg.arms if arm in (named(m, name), f"{name}, K chosen"))
+    estimator = instantiate(cfg.arms[name]) if cfg.arms[name] else None
+    return make_finder(data, estimator, replace(config, seed=seed, method=method))
 
 
 def _run_arms(
     cfg: DictConfig, arms: list[str], sets: dict[str, TrajectorySet], config: KeyStateConfig
 ) -> dict[tuple[str, str], dict[int, np.ndarray]]:
     """Key states ``(N, K)`` of every arm, variant and seed; from the folder of the run where they are there already."""
-    jobs = [(arm, "as they are", seed) for arm in arms for seed in cfg.seeds_of.get(arm, cfg.seeds)]
-    jobs += [(arm, "retimed", seed) for arm in arms if arm not in cfg.seeds_of for seed in cfg.retimed_seeds]
+    jobs = [(arm, "as they are", seed) for arm in arms for seed in cfg.seeds_of.get(arm.removeprefix("maxmi, "), cfg.seeds)]
+    stages = [arm for arm in arms if arm not in cfg.seeds_of and not arm.startswith("maxmi")]
+    jobs += [(arm, "retimed", seed) for arm in stages for seed in cfg.retimed_seeds]
     found: dict[tuple[str, str], dict[int, np.ndarray]] = {}
     with progress_bar(f"key states of {cfg.env.name}", len(jobs)) as bar:
         for done, (arm, variant, seed) in enumerate(jobs):
             bar(done, f"{arm}, {variant}, seed {seed}")
             finder = _finder(cfg, arm, sets[variant], config, seed)
-            path = Path(cfg.run) / f"{arm}-{variant.replace(' ', '-')}-{seed}.pt"
+            path = Path(cfg.run) / f"{arm.replace(', ', '-').replace(' ', '-')}-{variant.replace(' ', '-')}-{seed}.pt"
             if path.is_file():
                 try:
                     finder.load(path)
@@ -125,12 +151,27 @@ def _run_arms(
 
 def _rules(data: Data, trajectories: TrajectorySet, config: KeyStateConfig, mi_loss: InfoAtlasLoss) -> dict[str, Any]:
     return {
-        "profile maxima": profile_maxima(KeyStateFinder(trajectories, None, config), mi_loss),
+        "profile maxima": profile_maxima(KeyStateFinder(trajectories, None, config), mi_loss, config.concepts),
         "even": evenly_spaced(data.lengths, config.concepts),
         "gripper changes": gripper_changes(data.widths),
         "velocity minima": velocity_minima(data.trajectories, config.concepts),
+        "waypoints (AWE)": waypoints(data.trajectories, config.concepts),
+        "approaches (UVD)": approaches(data.trajectories, config.concepts),
+        "change points": change_points(data.trajectories, config.concepts),
         "last state": last_state(data.lengths),
     }
+
+
+def change_points(trajectories: list[np.ndarray], concepts: int) -> list[np.ndarray]:
+    """The K - 1 steps at which the mean motion changes most, by binary segmentation (ruptures, Truong et al. 2020), and the final
+    state."""
+    scale = column_scales(trajectories)[1]
+    found = []
+    for trajectory in trajectories:
+        motion = np.gradient(np.asarray(trajectory) / scale, axis=0)
+        ends = ruptures.Binseg("l2", jump=1, min_size=3).fit(motion).predict(concepts - 1)
+        found.append(np.unique([*ends[:-1], len(motion) - 1]))
+    return found
 
 
 def _scores(runs: list[Any], data: Data) -> dict[str, Any]:
@@ -139,7 +180,8 @@ def _scores(runs: list[Any], data: Data) -> dict[str, Any]:
     pooled = score_key_states([row for steps in runs for row in steps], data.events * len(runs))
     content = pooled.to_json() | {"f1_by_seed": [score.f1 for score in scores]}
     if all(isinstance(steps, np.ndarray) for steps in runs):
-        spreads = [consistency(steps, data.trajectories, data.events) for steps in runs]
+        alike = [steps for steps in runs if steps.shape == runs[0].shape]
+        spreads = [consistency(steps, data.trajectories, data.events) for steps in alike]
         content["phase_std"] = float(np.mean([spread.phase_std for spread in spreads]))
         content["phase_std_by_concept"] = np.mean([spread.phase_std for spread in spreads], axis=0).round(4).tolist()
         content["state_spread_by_concept"] = np.mean([spread.state_spread for spread in spreads], axis=0).round(4).tolist()
@@ -184,14 +226,16 @@ def env_table(env: str, arms: dict[str, Any]) -> Table:
     rows = []
     for arm, r in arms.items():
         low, high = r["f1_interval"]
+        shown = arm.replace("K chosen", f"K = {r['concepts']} chosen")
         rows.append(
             [
-                f"**{arm}**" if arm == "infoatlas" else arm,
+                f"**{arm}**" if arm == "infoatlas" else shown,
                 f"{r['f1']:.3f} ({low:.3f} to {high:.3f})",
                 _retimed(r, 3),
                 f"{r['precision']:.0%}",
                 ", ".join(f"{event} {entry['recall']:.0%}" for event, entry in r["by_event"].items()),
                 f"{r['median_step_error']:.0f}",
+                f"{r['steps_to_next']:.1f}" if "steps_to_next" in r else "",
                 f"{r['phase_std']:.3f}" if "phase_std" in r else "",
                 f"{r['agreement_of_key_states']:.0%}, {r['agreement']:.0%}" if "agreement" in r else "",
                 _seconds(r),
@@ -199,9 +243,18 @@ def env_table(env: str, arms: dict[str, Any]) -> Table:
         )
     first = next(iter(arms.values()))
     spread = ", ".join(f"{event} {value:.3f}" for event, value in first["event_phase_std"].items())
-    figures = ["F1 (95 %)", "no stops", "precision", "recall by event", "median error", "time +-", "seeds agree", "s per step"]
-    note = f"{first['concepts']} key states. Standard deviation of the events' own times: {spread}."
-    return Table(["key states by", *figures], rows, note, env)
+    figures = [
+        "F1 (95 %)",
+        "no stops",
+        "precision",
+        "recall by event",
+        "median error",
+        "HIS",
+        "time +-",
+        "seeds agree",
+    ]
+    note = f"{first['concepts']} key states, unless they are chosen. Standard deviation of the events' own times: {spread}."
+    return Table(["key states by", *figures, "s per step"], rows, note, env)
 
 
 def measured_on(arms: dict[str, Any]) -> str:

@@ -1,0 +1,124 @@
+"""The common clock of demonstrations: what they do, how alike their times are, and where they rest, tick by tick.
+
+Whoever drives a robot halts, or nearly so, where one stage ends and the next begins. Ticks are even in distance, so a halt of
+many steps is a few ticks: where a halt is, is told by its *rest*, and the step of a key state in it is settled in every
+demonstration by itself::
+
+    rest = log max(1, RESTING / (speed / mean speed + 0.05))        0 while it moves, 3 where it stands still
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infoatlas_rl.keystates.alignment import Alignment
+from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate
+
+Array = NDArray[np.float64]
+
+MOVING = 0.3
+"""Motions that are much shorter than this share of the median have no direction."""
+RESTING = 1.0
+"""Below this share of the mean speed a demonstration rests, the more the slower it is."""
+STILL = 0.05
+"""Speeds are not told apart below this share of the mean speed."""
+SETTLING = 2.5, 5.0
+"""A key state settles where a demonstration rests: standard deviation, and largest distance, in ticks."""
+
+
+class Clock:
+    """The clock on which demonstrations say most about the time, and what happens on it.
+
+    Args:
+        trajectories: N of them.
+        delta: ticks between the two states of a motion.
+    """
+
+    def __init__(self, trajectories: TrajectorySet, delta: int) -> None:
+        self.trajectories = trajectories
+        self.alignment = Alignment(trajectories.states)
+        self.steps = _steps(self.alignment.positions, trajectories.step_of_tick)
+        """``(N, T)``: step of the original trajectory at every tick, fractional."""
+        shares = self.steps / (trajectories.lengths[:, None] - 1)
+        # A stage holds the ticks from one cut up to the next, which is the first of the next stage.
+        self.phase = np.append(shares.mean(0), 1.0)
+        """``(T + 1,)``: mean time of every tick, as a share of the trajectory."""
+        self.spread = shares.std(0)
+        """``(T,)``: standard deviation of that time over the demonstrations."""
+        self._rests = [_rest(speed) for speed in trajectories.speeds]
+        rests = [np.interp(row, np.arange(len(rest)), rest) for row, rest in zip(self.steps, self._rests, strict=True)]
+        self.rest = np.mean(rests, axis=0)
+        """``(T,)``: how much the demonstrations rest at every tick."""
+        self.motions = self._motions(delta / 2)
+        """``(N, T, d)``: unit motions, float32."""
+
+    def show(self, steps: NDArray) -> Array:
+        """What the clock shows at steps ``(N,)`` of the demonstrations, ``(N,)``, as a share of the trajectory."""
+        ticks = [np.interp(step, row, np.arange(len(row))) for step, row in zip(steps, _rising(self.steps), strict=True)]
+        return np.interp(ticks, np.arange(self.trajectories.ticks), self.phase[:-1])
+
+    def find(self, ends: Sequence[float]) -> NDArray[np.int64]:
+        """Steps ``(N, K)`` of the demonstrations at the ticks ``ends``, settled where a demonstration rests."""
+        return _settled(ends, self.steps, self._rests)
+
+    def find_in(self, trajectories: Sequence[Array], ends: Sequence[float]) -> NDArray[np.int64]:
+        """The same in other demonstrations, which are aligned to the clock."""
+        resampled = self.trajectories.resample(trajectories)
+        steps = _steps(self.alignment.align(resampled.states), resampled.step_of_tick)
+        return _settled(ends, steps, [_rest(speed) for speed in resampled.speeds])
+
+    def states(self, positions: Array) -> Tensor:
+        """State of every demonstration at a position of its own, in its ticks: ``(N',)`` to ``(N', d)``."""
+        rows = [interpolate(s, np.array([p]))[0] for s, p in zip(self.trajectories.states, positions)]
+        return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+    def _motions(self, half: float) -> NDArray[np.float32]:
+        motions = []
+        for states, position in zip(self.trajectories.states, self.alignment.positions, strict=True):
+            last = len(states) - 1
+            motions.append(
+                interpolate(states, np.minimum(position + half, last)) - interpolate(states, np.maximum(position - half, 0))
+            )
+        motion = np.stack(motions)
+        length = np.linalg.norm(motion, axis=2, keepdims=True)
+        return (motion / (length + MOVING * np.median(length) + 1e-9)).astype(np.float32)
+
+
+def _steps(positions: Array, step_of_tick: Array) -> Array:
+    """Steps ``(N, T)`` of the original trajectories at positions ``(N, T)`` that are given in ticks of them."""
+    grid = np.arange(positions.shape[1])
+    return np.stack([np.interp(position, grid, steps) for position, steps in zip(positions, step_of_tick, strict=True)])
+
+
+def _rising(steps: Array) -> Array:
+    """Steps that do not fall from tick to tick, made to rise."""
+    return steps + np.linspace(0, 1e-3, steps.shape[1])
+
+
+def _rest(speed: Array) -> Array:
+    """How much a demonstration rests at each of its steps ``(t,)``, of its speeds as shares of the mean speed."""
+    kernel = np.exp(-0.5 * np.arange(-3, 4) ** 2.0)
+    smooth = np.convolve(np.pad(speed, 3, mode="edge"), kernel / kernel.sum(), mode="valid")
+    return np.log(np.maximum(1.0, RESTING / (smooth + STILL)))
+
+
+def _settled(ends: Sequence[float], steps: Array, rests: Sequence[Array]) -> NDArray[np.int64]:
+    """The steps ``(N, K)`` at the ticks ``ends``; near a rest the middle of it, but for the last, the final state."""
+    ticks = np.arange(steps.shape[1])
+    found = np.rint([np.interp(ends, ticks, row) for row in steps]).astype(np.int64)
+    between = np.diff([0.0, *ends]) / 2  # never as far as half of the way to a neighbour
+    for own, row, rest in zip(found, _rising(steps), rests, strict=True):
+        shown = np.interp(np.arange(len(rest)), row, ticks)
+        for k, end in enumerate(ends[:-1]):
+            distance = np.abs(shown - end)
+            near = distance <= min(SETTLING[1], between[k], between[k + 1])
+            if rest[near].max(initial=0.0) > 0:
+                score = np.where(near, rest - (distance / SETTLING[0]) ** 2 / 2, -np.inf)
+                best = np.nonzero(score >= score.max() - 1e-9)[0]
+                own[k] = best[len(best) // 2]
+    return found
