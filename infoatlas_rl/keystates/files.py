@@ -17,7 +17,7 @@ from infoatlas_rl.records import write_json
 
 Array = NDArray[np.float64]
 
-FORMAT = "infoatlas-keystates-2"
+FORMAT = "infoatlas-keystates-3"
 
 _ACCEPTED = "accepted are one array of numbers (steps, d) per trajectory, or a single array (trajectories, steps, d)"
 _DISCOVER = "make it again with: python tasks/discover_keystates.py"
@@ -127,7 +127,8 @@ def write_key_states(
         content: what else the JSON says; its ``config`` and ``weights_sha256`` are in both files.
         identity: of every trajectory, ``episode`` and ``seed`` or ``name``.
         states: ``(t_i, d)`` each, from which those at the key states are kept.
-        steps, mi: ``(N, K)``, steps of the key states and their MI with the states shortly before, in nats.
+        steps, mi: ``(N, K)``, steps of the key states and their MI with the states shortly before, in nats; ``concept``
+            numbers them from 1, as pictures and tables do.
         events: ground truth, where it is known.
     """
     rows = zip(identity, states, steps, mi, events or [{}] * len(states), strict=True)
@@ -136,7 +137,8 @@ def write_key_states(
             **who,
             "length": len(trajectory),
             "key_states": [
-                {"concept": k, "step": int(step), "mi": round(float(value), 4)} for k, (step, value) in enumerate(zip(own, found))
+                {"concept": k, "step": int(step), "mi": round(float(value), 4)}
+                for k, (step, value) in enumerate(zip(own, found), start=1)
             ],
             "events": happened,
         }
@@ -148,7 +150,7 @@ def write_key_states(
             file,
             episode=np.array([who["episode"] for who in identity]),
             seed=np.array([who.get("seed", -1) for who in identity]),
-            concept=np.arange(steps.shape[1]),
+            concept=np.arange(steps.shape[1]) + 1,
             step=steps,
             mi=mi,
             config=json.dumps(content["config"]),

@@ -32,8 +32,8 @@ class KeyStateScore:
     median_step_error: float
     """Median over all events of the distance to the nearest key state, in steps."""
     steps_to_next: float
-    """Mean over all events of the steps to the next key state, at the event or later; to the end where there is none (the human
-    intent score of InfoCon, Liu et al. 2024)."""
+    """Mean over all events of the steps to the next key state, at the event or later; back to the last one where there is none
+    (the human intent score of InfoCon, Liu et al. 2024)."""
     by_event: dict[str, dict[str, float]]
     """Recall and median error of every event; precision is the share of key states nearest to it that hit it."""
 

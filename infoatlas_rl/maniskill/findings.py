@@ -73,7 +73,7 @@ class Findings:
         information = [value if np.isfinite(value) else 0.0 for value in self.key_states.information] + [None]
         return [
             {
-                "concept": k,
+                "concept": k + 1,
                 "time": round(float(phases[:, k].mean()), 4),
                 "time_std": round(spread.phase_std[k], 4),
                 "state_spread": round(spread.state_spread[k], 4),
@@ -97,7 +97,7 @@ class Findings:
         for c in self.concepts:
             information = "end" if c["information"] is None else f"{c['information']:.2f} nats"
             spreads = [f"{c['time']:.2f}", f"{c['time_std']:.3f}", f"{c['state_spread']:.2f}"]
-            rows.append([str(c["concept"] + 1), *spreads, information])
+            rows.append([str(c["concept"]), *spreads, information])
         title = "key states: time as a share of the trajectory, its standard deviation over demonstrations, spread of the state"
         return Table(["key state", "time", "+-", "spread of the state", "information"], rows, title=title)
 

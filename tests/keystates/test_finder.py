@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from infoatlas_rl import InfoAtlasLoss
-from infoatlas_rl.keystates import Alignment, KeyStateConfig, KeyStateFinder, TrajectorySet
+from infoatlas_rl.keystates import Alignment, KeyStateConfig, KeyStateFinder, NothingFoundError, TrajectorySet
 from infoatlas_rl.keystates.metrics import agreement
 from tests.conftest import staged
 
@@ -19,7 +19,7 @@ def finder(trajectories, estimator="infoatlas", **options) -> KeyStateFinder:
 def test_the_clock_shows_the_same_at_the_same_stage():
     trajectories, corners = staged()
     run = finder(trajectories, estimator=None)
-    shown = np.stack([run.clock(column) for column in corners.T], axis=1)
+    shown = np.stack([run.clock.show(column) for column in corners.T], axis=1)
     own = corners / (np.array([len(t) for t in trajectories])[:, None] - 1)
     # Corners lie at times of their own, and at one time of the clock, up to about a step, which is 0.025.
     assert own.std(0).min() > 0.045
@@ -62,9 +62,9 @@ def test_they_are_found_in_other_trajectories_too():
 
 
 def test_without_information_key_states_are_even_on_the_clock(trajectories):
-    run = finder(trajectories, estimator=None, spread_weight=0.0, concepts=4)
+    run = finder(trajectories, estimator=None, spread_weight=0.0, rest_weight=0.0, concepts=4)
     list(run.fit())
-    np.testing.assert_allclose(run.phase[run.cuts], [0, 0.25, 0.5, 0.75, 1], atol=0.05)
+    np.testing.assert_allclose(run.clock.phase[run.cuts], [0, 0.25, 0.5, 0.75, 1], atol=0.05)
 
 
 def test_a_badly_placed_key_state_goes_where_it_tells_more():
@@ -159,3 +159,40 @@ def test_one_trajectory_has_key_states_and_no_profile():
     assert (np.abs(found[0, :2] - corners[0]) <= 2).all()
     with pytest.raises(ValueError, match="1 trajectories; MI between their states needs at least 20"):
         finder.profile(InfoAtlasLoss())
+
+
+def test_as_many_key_states_are_placed_as_tell_enough():
+    trajectories, corners = staged()
+    run = finder(trajectories, concepts=None, samples=400)
+    assert run.concepts is None
+    list(run.fit())
+    assert run.concepts == 3
+    assert (np.abs(run.key_states().steps[:, :2] - corners) <= 3).mean() > 0.9
+
+
+def nothing(kind: str) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    lengths = 60 + rng.integers(-6, 7, size=40)
+    match kind:
+        case "noise":
+            return [rng.standard_normal((length, 6)) for length in lengths]
+        case "walks":
+            return [rng.standard_normal((length, 6)).cumsum(0) for length in lengths]
+    a, b = rng.standard_normal((2, 6))
+    return [a + (b - a) * np.linspace(0, 1, length)[:, None] + 0.02 * rng.standard_normal(6) for length in lengths]
+
+
+@pytest.mark.parametrize("kind", ["noise", "walks", "one straight way"])
+def test_where_there_is_nothing_nothing_is_found(kind):
+    with pytest.raises(NothingFoundError, match="nothing divides the motion of these 40 trajectories"):
+        list(finder(nothing(kind), concepts=None, samples=400).fit())
+
+
+def test_a_glitch_of_a_sensor_moves_no_key_state():
+    trajectories, corners = staged()
+    trajectories = [trajectory.copy() for trajectory in trajectories]
+    trajectories[7][4, 1] = 500.0
+    trajectories[9][20:22, 2] = -80.0
+    run = finder(trajectories)
+    list(run.fit())
+    assert (np.abs(run.key_states().steps[:, :2] - corners) <= 3).mean() > 0.9

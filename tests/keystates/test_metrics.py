@@ -17,6 +17,7 @@ def test_score_counts_hits_and_errors():
     assert score.recall == pytest.approx(1 / 3)
     assert score.precision == pytest.approx(1 / 4)
     assert score.f1 == pytest.approx(2 / 7)
+    assert score.steps_to_next == pytest.approx((38 + 30 + 50) / 3)
     assert score.f1_interval[0] <= score.f1 <= score.f1_interval[1]
     with pytest.raises(ValueError, match="1 rows of key states for 2"):
         score_key_states(steps[:1], events)
@@ -35,3 +36,4 @@ def test_consistency_is_the_spread_over_demonstrations():
 
 def test_agreement_counts_demonstrations_and_key_states():
     assert agreement(np.array([[1, 20], [1, 20]]), np.array([[3, 24], [3, 30]])) == (0.5, 0.75)
+    assert agreement(np.array([[1, 20]]), np.array([[1, 10, 20]])) == (0.0, 0.0)

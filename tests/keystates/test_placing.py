@@ -40,7 +40,9 @@ def halves(count=24, length=41):
 
 
 def finder(information, trajectories=None, **options):
-    config = KeyStateConfig(**{"concepts": 2, "epochs": 2, "samples": 100, "candidates": 60, "order_weight": 0.0, **options})
+    config = KeyStateConfig(
+        **{"concepts": 2, "epochs": 2, "samples": 100, "candidates": 60, "order_weight": 0.0, "rest_weight": 0.0, **options}
+    )
     return KeyStateFinder(TrajectorySet(trajectories or halves()), Known(information), config)
 
 
@@ -65,12 +67,13 @@ def test_information_between_measurements_is_their_mean_weighted_by_distance():
 
 
 def test_the_score_is_the_weighted_information_less_the_penalties():
-    run = finder(lambda after: after, mi_weight=2.0, order_weight=0.3, spread_weight=0.7)
+    run = finder(lambda after: after, mi_weight=2.0, order_weight=0.3, spread_weight=0.7, rest_weight=0.4)
     places = np.arange(5, 30)
     score = run._score(0, run.ticks, places, [Measurement((0, run.ticks), places.astype(float), np.full(len(places), 0.4))])
-    off_the_middle = (run.phase[places] - (run.phase[0] + run.phase[run.ticks]) / 2) ** 2
-    assert run.spread[places].max() > 0.02  # the penalty is worth something
-    expected = 2.0 * 0.4 - 0.3 * off_the_middle - 0.7 * run.spread[places]
+    off_the_middle = (run.clock.phase[places] - (run.clock.phase[0] + run.clock.phase[run.ticks]) / 2) ** 2
+    assert run.clock.spread[places].max() > 0.02  # the penalty is worth something
+    assert run.clock.rest[places].max() > 0.01  # so is the reward
+    expected = 2.0 * 0.4 + 0.4 * run.clock.rest[places] - 0.3 * off_the_middle - 0.7 * run.clock.spread[places]
     np.testing.assert_allclose(score[places], expected, atol=1e-8)
     assert np.isneginf(np.delete(score, places)).all()
 

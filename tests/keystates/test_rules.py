@@ -3,7 +3,7 @@
 import numpy as np
 
 from infoatlas_rl.keystates import evenly_spaced, velocity_minima
-from infoatlas_rl.keystates.rules import gripper_changes, last_state
+from infoatlas_rl.keystates.rules import approaches, gripper_changes, last_state, waypoints
 
 
 def test_evenly_spaced_key_states_end_with_the_last_step():
@@ -24,3 +24,21 @@ def test_gripper_changes_are_the_ends_of_its_movements():
     width = np.concatenate([np.full(10, 0.08), np.linspace(0.08, 0.04, 5), np.full(10, 0.04), np.linspace(0.04, 0.08, 5)])
     (found,) = gripper_changes([width])
     np.testing.assert_array_equal(found, [14, 29])
+
+
+def corner():
+    """Along x for 30 steps, then along y, farther, for 40."""
+    first, second = np.linspace([0, 0], [1, 0], 31), np.linspace([1, 0], [1, 2], 41)
+    return np.concatenate([first, second[1:]])
+
+
+def test_waypoints_are_the_corners_of_a_path():
+    np.testing.assert_array_equal(waypoints([corner()], 2)[0], [30, 70])
+    assert waypoints([np.linspace([0, 0], [1, 1], 20)], 4)[0][-1] == 19
+
+
+def test_approaches_begin_where_a_path_turns_back():
+    back = np.concatenate([np.linspace([0, 0], [1, 0], 31), np.linspace([1, 0], [-1, 0.2], 41)[1:]])
+    (found,) = approaches([back], 2)
+    assert np.abs(found - [30, 70]).max() <= 2
+    assert approaches([np.linspace([0, 0], [1, 1], 20)], 4)[0].tolist() == [19]

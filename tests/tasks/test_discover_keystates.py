@@ -30,7 +30,7 @@ def test_the_whole_job_and_its_resumption(tmp_path):
     arrays = np.load(out / "keystates.npz")
     assert arrays["step"].shape == (20, 4)
     assert arrays["states"].shape == (20, 4, 100)
-    assert arrays["concept"].tolist() == [0, 1, 2, 3]
+    assert arrays["concept"].tolist() == [1, 2, 3, 4]
     assert str(arrays["weights_sha256"]) == result["weights_sha256"]
     assert json.loads(str(arrays["config"])) == result["config"]
     for index, episode in enumerate(result["episodes"]):
@@ -74,6 +74,7 @@ def test_the_whole_job_and_its_resumption(tmp_path):
         "tasks/benchmark_keystates.py",
         "env=PickCube",
         "only=[infoatlas,none]",
+        "methods=[stages]",
         "seeds=[0,1]",
         "profile.slices=2",
         *options,
@@ -81,7 +82,8 @@ def test_the_whole_job_and_its_resumption(tmp_path):
     answer = run(*command)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     arms = json.loads(out.read_text())["PickCube"]
-    assert set(arms) == {"infoatlas", "none", "profile maxima", "even", "gripper changes", "velocity minima", "last state"}
+    rules = {"even", "gripper changes", "velocity minima", "last state", "waypoints (AWE)", "approaches (UVD)", "change points"}
+    assert set(arms) == {"infoatlas", "infoatlas, K chosen", "none", "profile maxima", *rules}
     assert {"f1", "precision", "recall", "by_event", "median_step_error", "phase_std", "seconds_per_step"} <= set(
         arms["infoatlas"]
     )

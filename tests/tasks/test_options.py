@@ -34,12 +34,16 @@ def test_every_config_belongs_to_a_script_and_composes(name):
     assert compose(name, *needs(name)).paths.runs == "./runs"
 
 
+FURTHER = ("LiftPegUpright", "PlugCharger", "PullCubeTool", "StackPyramid")
+
+
 def test_every_task_has_a_config():
-    assert {path.stem for path in (CONFIGS / "env").glob("*.yaml")} == {*TASKS, "LiftPegUpright", "any"}
+    assert {path.stem for path in (CONFIGS / "env").glob("*.yaml")} == {*TASKS, *FURTHER, "any"}
     for name in TASKS:
         assert get_task(**compose("discover_keystates", f"env={name}").env.task) is TASKS[name]
-    further = get_task(**compose("discover_keystates", "env=LiftPegUpright").env.task)
-    assert (further.env_id, further.events) == ("LiftPegUpright-v1", ())
+    for name in FURTHER:
+        further = get_task(**compose("discover_keystates", f"env={name}").env.task)
+        assert (further.env_id, further.events) == (f"{name}-v1", ())
 
 
 def test_every_arm_of_the_benchmark_can_be_made():
@@ -134,11 +138,17 @@ def test_quick_experiment_is_smaller():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["env=Foo"], "unknown env 'Foo'; accepted: LiftPegUpright, PegInsertion, PickCube, StackCube, any"),
-        ([], r"say which env: env=LiftPegUpright\|PegInsertion\|PickCube\|StackCube\|any"),
+        (
+            ["env=Foo"],
+            "unknown env 'Foo'; accepted: LiftPegUpright, PegInsertion, PickCube, PlugCharger, PullCubeTool, StackCube, Stack.*, any",
+        ),
+        (
+            [],
+            r"say which env: env=LiftPegUpright\|PegInsertion\|PickCube\|PlugCharger\|PullCubeTool\|StackCube\|StackPyramid\|any",
+        ),
         (
             ["env=PickCube", "discovery.epoch=3"],
-            "unknown option 'discovery.epoch'; accepted in discovery: concepts, delta, epochs, samples",
+            "unknown option 'discovery.epoch'; accepted in discovery: method, concepts, worth, delta",
         ),
         (["env=PickCube", "epochs=3"], "unknown option 'epochs'; accepted on the top level: .*discovery"),
         (["env=PickCube", "experiment=huge"], "unknown experiment 'huge'; accepted: quick"),
