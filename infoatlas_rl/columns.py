@@ -45,15 +45,15 @@ def read_columns(path: Path | str, *selections: str, drop_missing: bool = False)
         raise ValueError(f"{path}: columns of different lengths: {', '.join(f'{name} {n}' for name, n in used.items())}")
     missing = np.zeros(next(iter(used.values())), dtype=bool)
     for name in used:
-        missing |= _missing(table[name])
+        missing |= missing_in(table[name])
     if missing.any() and not drop_missing:
-        name = next(name for name in used if _missing(table[name]).any())
-        row = int(np.flatnonzero(_missing(table[name]))[0])
+        name = next(name for name in used if missing_in(table[name]).any())
+        row = int(np.flatnonzero(missing_in(table[name]))[0])
         raise ValueError(
             f"{path}: column {name} has no value in row {row + 1} of the data; {int(missing.sum())} of {len(missing)} rows have "
             "gaps: --drop-missing leaves them out"
         )
-    return [np.hstack([_numbers(path, name, table[name][~missing]) for name in names]) for names in chosen]
+    return [np.hstack([numbers_of(path, name, table[name][~missing]) for name in names]) for names in chosen]
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -107,7 +107,7 @@ def _choose(path: Path, names: Sequence[str], selection: str) -> list[str]:
     return chosen
 
 
-def _missing(column: NDArray[Any]) -> NDArray[np.bool_]:
+def missing_in(column: NDArray[Any]) -> NDArray[np.bool_]:
     """``(n,)``"""
     if column.dtype == object:
         return np.array([value is None or value != value or str(value).strip().lower() in MISSING for value in column])
@@ -118,7 +118,7 @@ def _missing(column: NDArray[Any]) -> NDArray[np.bool_]:
     return np.zeros(len(column), dtype=bool)
 
 
-def _numbers(path: Path, name: str, column: NDArray[Any]) -> Array:
+def numbers_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
     """``(n, d)``: numbers as they are; of text every class is a column of zeros and ones, but for the last one."""
     if column.dtype.kind in "bifu":
         if column.ndim > 2:

@@ -11,6 +11,7 @@
 - ``pairs``: many pairs of single columns in one call.
 - ``atlas``: unseen problems of the atlas against KSG and the Gaussian copula; coverage of the intervals.
 - ``independence``: what is estimated where the truth is zero.
+- ``testing``: tests of independence in 16 to 128 dimensions, the paper's Figures 3 and 7.
 - ``order``: which of two dependences is stronger? InfoNet's Table 3.
 - ``consistency``: error against n, with a picture.
 - ``gradient``: gradients of the loss against the analytic ones of correlated Gaussians.
@@ -28,11 +29,23 @@ from omegaconf import DictConfig
 from infoatlas_rl.files import require_writable
 from infoatlas_rl.records import provenance, write_json
 from infoatlas_rl.tasks.shell.options import hydra_main
-from infoatlas_rl.tasks.suites import ablation, atlas, consistency, gradient, highdim, independence, known, order, pairs, small
+from infoatlas_rl.tasks.suites import (
+    ablation,
+    atlas,
+    consistency,
+    gradient,
+    highdim,
+    independence,
+    known,
+    order,
+    pairs,
+    small,
+    testing,
+)
 from infoatlas_rl.tasks.suites import time as timing
 from infoatlas_rl.weights import weights_hash
 
-PLAIN = (atlas, independence, small, highdim, order, consistency, gradient, timing, pairs, ablation)
+PLAIN = (atlas, independence, testing, small, highdim, order, consistency, gradient, timing, pairs, ablation)
 SUITES = {
     "bmi": (known.run_bmi, known.table),
     "bmi40": (known.run_bmi40, known.long_table),
@@ -41,7 +54,7 @@ SUITES = {
     **{suite.__name__.rpartition(".")[2]: (suite.run, suite.table) for suite in PLAIN},
 }
 
-COUNTS = ("n", "seeds", "problems", "independent_sets", "triplets", "highdim_seeds")
+COUNTS = ("n", "seeds", "problems", "independent_sets", "triplets", "highdim_seeds", "populations")
 
 
 @hydra_main("benchmark_mi")

@@ -18,6 +18,7 @@ FLOORS = [
     {"version", "columns", "files", "precision", "tables", "transforms"},
     {"checks", "processes", "records", "weights"},
     {"estimator", "distributions"},
+    {"analysis"},
     {"objectives"},
     {"loss"},
     {"baselines"},

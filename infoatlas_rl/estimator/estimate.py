@@ -55,6 +55,8 @@ class Estimate:
     n: int
     dims: tuple[int, int]
     units: str = "nats"
+    given: int | None = None
+    """Columns of z, where the information is conditional."""
     projected: tuple[int, int] | None = None
     """Most dimensions that x and y were projected to, where they had too many and no slices were asked for; ``mi`` and
     ``interval`` are then of the projections, which have at most as much information."""
@@ -69,10 +71,13 @@ class Estimate:
     def __str__(self) -> str:
         if np.ndim(self.mi):
             return f"MI of {len(self.mi)} data sets: {np.array2string(np.asarray(self.mi), precision=3)} {self.units}"
-        text = f"MI = {self.mi:.3f} {self.units} (90 %: {self.interval[0]:.3f} to {self.interval[1]:.3f})"
+        name = "MI" if self.given is None else "conditional MI"
+        text = f"{name} = {self.mi:.3f} {self.units} (90 %: {self.interval[0]:.3f} to {self.interval[1]:.3f})"
         if self.p_value is not None:
             text += f", p = {self.p_value:.3g}"
         text = f"{text}, n = {self.n}, d = {self.dims[0]} and {self.dims[1]}"
+        if self.given is not None:
+            text += f", given {self.given}"
         if self.projected is not None:
             text += f", projected to {self.projected[0]} and {self.projected[1]}: a lower bound"
         return text
@@ -116,7 +121,7 @@ def estimate(
         raise ValueError(f"permutations has to be 0 or more, not {permutations}")
     device = next(model.parameters()).device
     _check_index(x, y)
-    x, y = (_to_tensor(name, samples, classes in (name, "both")).to(device) for name, samples in (("x", x), ("y", y)))
+    x, y = (to_tensor(name, samples, classes in (name, "both")).to(device) for name, samples in (("x", x), ("y", y)))
     x, y, batched = check_samples(x, y, None, classes=classes)
     limit, most = model.config.max_dim, max(x.shape[2], y.shape[2])
     if slices is None and most > limit and x.shape[1] < LEAST_TO_PROJECT:
@@ -230,7 +235,7 @@ def chunks(x: Tensor, y: Tensor, samples: int = 50_000) -> Iterator[tuple[Tensor
     return zip(x.split(most), y.split(most), strict=True)
 
 
-def _to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
+def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
     """Any array as a tensor of at least single precision; class labels as integers."""
     if isinstance(samples, Tensor):
         return samples.float() if samples.dtype in (torch.float16, torch.bfloat16) else samples

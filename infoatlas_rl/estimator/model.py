@@ -18,6 +18,7 @@ from infoatlas_rl.checks import Sides
 from infoatlas_rl.estimator.bounds import log_mean_exp
 from infoatlas_rl.estimator.calibration import CalibratedHead, statistics
 from infoatlas_rl.estimator.canonical import CanonicalEncoder, Maps
+from infoatlas_rl.estimator.conditional import conditional_estimate
 from infoatlas_rl.estimator.copula import NormalScores
 from infoatlas_rl.estimator.critic import Coordinates, Critic, Side, gaussian_base, look_ahead, soft_clip, solve_last_layer
 from infoatlas_rl.estimator.discrete import most_information
@@ -325,7 +326,7 @@ def read_weights(path: Path) -> tuple[InfoAtlas, dict[str, Any]]:
     return read_model(path, FORMAT, lambda config: InfoAtlas(InfoAtlasConfig(**config)), "tasks/pretrain.py")
 
 
-def estimate_mi(x: Any, y: Any, *, units: str = "nats", weights: str = "base", **options: Any) -> Estimate:
+def estimate_mi(x: Any, y: Any, *, given: Any = None, units: str = "nats", weights: str = "base", **options: Any) -> Estimate:
     """Mutual information of paired samples in one call.
 
     ::
@@ -335,11 +336,14 @@ def estimate_mi(x: Any, y: Any, *, units: str = "nats", weights: str = "base", *
     Args:
         x, y: arrays, tensors, data frames or series of n rows; see :meth:`InfoAtlas.estimate`, which also takes the
             further options.
+        given: z, of the conditional information I(x; y | z), see
+            :func:`infoatlas_rl.estimator.conditional.conditional_estimate`.
         units: ``"nats"`` or ``"bits"``.
     """
     if units not in ("nats", "bits"):
         raise ValueError(f"units has to be nats or bits, not {units!r}")
-    result = load_pretrained(weights).estimate(x, y, **options)
+    model = load_pretrained(weights)
+    result = model.estimate(x, y, **options) if given is None else conditional_estimate(model, x, y, given, **options)
     return result.in_bits() if units == "bits" else result
 
 

@@ -6,7 +6,6 @@ import pytest
 from infoatlas_rl.keystates import TrajectorySet
 from infoatlas_rl.keystates.clock import RESTING, STILL, Clock
 
-
 HALF = 7
 """Steps from the middle of a halt to its end."""
 

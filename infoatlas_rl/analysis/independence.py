@@ -1,0 +1,135 @@
+"""A permutation test of independence that writes one critic, however many permutations there are.
+
+Half of the rows write the critic, and, of many dimensions, show which projections are informative; the others test it: the
+mean of t(x_i, y_i) is compared with that of t(x_i, y_pi(i)) over random permutations pi. The critic knows nothing of the rows
+that are permuted, so under independence all of these means have one distribution, and the p-value is exact (Phipson & Smyth
+2010), whatever the critic is worth; what it is worth is the power.
+
+Dependence that is linear and spread thinly over many columns is seen better by all rows at once: the sum of the squared
+correlations of all pairs of columns, as normal scores, is tested as well, and the smaller of both p-values counts twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_samples
+from infoatlas_rl.estimator.copula import NormalScores
+from infoatlas_rl.estimator.critic import Critic
+from infoatlas_rl.estimator.estimate import LEAST_TO_PROJECT, to_tensor
+from infoatlas_rl.estimator.model import load_pretrained
+from infoatlas_rl.estimator.projection import Projections
+
+MOST_TESTED = 512
+"""Rows that are permuted, at most: their pairs are all evaluated."""
+MOST_FITTED = 8192
+"""Rows that write the critic, at most."""
+PAIRS = 32_768
+"""Pairs that are evaluated at the same time."""
+
+
+@dataclass(frozen=True)
+class IndependenceTest:
+    """What a test came to."""
+
+    p_value: float
+    """Under independence it is at most p with a probability of at most p; at least 2 / (permutations + 1)."""
+    statistic: float
+    """Mean of the critic over the rows held out, less its mean over their pairs, in nats."""
+    z_score: float
+    """Of the critic or the correlations, the larger one: how many standard deviations of its permutations it is above them."""
+    permutations: int
+    n: int
+
+    def __str__(self) -> str:
+        return f"p = {self.p_value:.3g}, z = {self.z_score:.1f}, {self.permutations} permutations, n = {self.n}"
+
+
+@torch.no_grad()
+def independence_test(
+    x: Any, y: Any, *, permutations: int = 999, seed: int = 0, classes: Sides | None = None, weights: str = "base"
+) -> IndependenceTest:
+    """Test whether x and y are independent.
+
+    Args:
+        x: ``(n, dx)`` or ``(n,)``, array, tensor or data frame, of any dimension.
+        y: likewise.
+        classes: sides that are class labels, see :func:`infoatlas_rl.estimate_mi`.
+        permutations: random ones, besides the identity.
+        seed: of the division of the rows, and of the permutations.
+
+    Raises:
+        TypeError, ValueError: as :func:`infoatlas_rl.estimate_mi`; 16 rows are needed, and 128 of more than 20 dimensions.
+    """
+    if permutations < 1:
+        raise ValueError(f"permutations has to be at least 1, not {permutations}")
+    a, b = (to_tensor(name, side, classes in (name, "both")) for name, side in (("x", x), ("y", y)))
+    a, b, batched = check_samples(a, b, None, classes=classes)
+    if batched:
+        raise ValueError(f"x has shape {tuple(a.shape)}; a test is of one data set, (n, d)")
+    a, b = a[0], b[0]
+    columns = [NormalScores(side[None]).fit_scores(side[None])[0] for side in (a, b)]
+    model, n = load_pretrained(weights), len(a)
+    limit = model.config.max_dim
+    wide = max(a.shape[1], b.shape[1]) > limit
+    least = 2 * (LEAST_TO_PROJECT if wide else MIN_SAMPLES)
+    if n < least:
+        raise ValueError(
+            f"x and y have n = {n} samples; a test of {a.shape[1]} and {b.shape[1]} dimensions needs at least {least}"
+        )
+    generator = torch.Generator().manual_seed(int(seed))
+    order = torch.randperm(n, generator=generator)
+    fit, held = order[: n // 2][:MOST_FITTED], order[n // 2 :][:MOST_TESTED]
+    if wide:
+        projections = Projections(a[fit], b[fit], limit, int(seed))
+        a, b = projections.x(a), projections.y(b)
+    critic = model(a[None, fit], b[None, fit])
+    values = _of_all_pairs(critic, a[None, held], b[None, held]).double().numpy()
+    rng = np.random.default_rng(seed)
+    rows = np.arange(len(values))
+    by_critic = _compared(lambda order: values[rows, order].mean(), len(rows), permutations, rng)
+    by_correlation = _compared(_correlations(*(side.double().numpy() for side in columns)), n, permutations, rng)
+    return IndependenceTest(
+        p_value=min(1.0, 2 * min(by_critic[0], by_correlation[0])),
+        statistic=float(np.diagonal(values).mean() - values.mean()),
+        z_score=max(by_critic[1], by_correlation[1]),
+        permutations=permutations,
+        n=n,
+    )
+
+
+def _compared(
+    statistic: Callable[[NDArray[np.int64]], float], n: int, permutations: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """p-value and z-score of a statistic of the order of n rows of y, among random orders."""
+    observed = float(statistic(np.arange(n)))
+    permuted = np.array([statistic(rng.permutation(n)) for _ in range(permutations)])
+    at_least = permuted >= observed - 1e-12 * abs(observed)  # the same order, added up otherwise
+    return float((1 + at_least.sum()) / (permutations + 1)), float((observed - permuted.mean()) / max(permuted.std(), 1e-12))
+
+
+def _correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> Callable[[NDArray[np.int64]], float]:
+    """The sum of the squared correlations of all pairs of columns, of an order of the rows of y."""
+    x, y = (side - side.mean(0) for side in (x, y))
+    x, y = (side / np.maximum(np.linalg.norm(side, axis=0), 1e-12) for side in (x, y))
+    if x.shape[1] * y.shape[1] <= 4 * len(x):
+        return lambda order: float(np.square(x.T @ y[order]).sum())
+    # The same by way of the rows, where there are more columns than rows.
+    gram_x, gram_y = x @ x.T, y @ y.T
+    return lambda order: float((gram_x * gram_y[np.ix_(order, order)]).sum())
+
+
+def _of_all_pairs(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+    """Values ``(m, m)`` of the critic at the pairs (x_i, y_j) of samples ``(1, m, d)``."""
+    side_x, side_y = critic.sides(x, y)
+    m = x.shape[1]
+    i, j = torch.meshgrid(torch.arange(m), torch.arange(m), indexing="ij")
+    parts = zip(i.flatten().split(PAIRS), j.flatten().split(PAIRS), strict=True)
+    return torch.cat([critic.values(side_x.at(p), side_y.at(q))[0] for p, q in parts], dim=1).view(m, m)

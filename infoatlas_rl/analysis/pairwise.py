@@ -1,0 +1,172 @@
+"""Mutual information of all pairs of the columns of a table."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infoatlas_rl.columns import missing_in, numbers_of
+from infoatlas_rl.estimator.model import load_pretrained
+from infoatlas_rl.tables import Table
+
+Array = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+
+BATCH = 32
+"""Pairs that are worked on at the same time."""
+MOST_ROWS = 1_000_000
+
+
+@dataclass(frozen=True)
+class PairwiseMI:
+    """Mutual information of all pairs of d columns."""
+
+    names: list[str]
+    mi: Array
+    """``(d, d)``, symmetric, calibrated point estimates; NaN on the diagonal."""
+    low: Array
+    high: Array
+    """``(d, d)``: ends of the calibrated 90 % intervals."""
+    n: int
+    """Rows that were used."""
+    units: str = "nats"
+
+    def ranked(self) -> list[tuple[str, str, float]]:
+        """Pairs of names and their information, the largest first."""
+        pairs = [
+            (self.names[i], self.names[j], float(self.mi[i, j])) for i, j in itertools.combinations(range(len(self.names)), 2)
+        ]
+        return sorted(pairs, key=lambda pair: -pair[2])
+
+    def table(self, most: int = 20) -> Table:
+        """The pairs with the largest information, with intervals."""
+        place = {name: number for number, name in enumerate(self.names)}
+        rows = [
+            [a, b, f"{mi:.3f}", f"{self.low[place[a], place[b]]:.3f} to {self.high[place[a], place[b]]:.3f}"]
+            for a, b, mi in self.ranked()[:most]
+        ]
+        note = f"{len(self.names)} columns, n = {self.n}."
+        return Table(["column", "and column", f"MI ({self.units})", "90 %"], rows, note)
+
+    def to_frame(self) -> Any:
+        """The matrix as a pandas data frame with names."""
+        import pandas
+
+        return pandas.DataFrame(self.mi, index=self.names, columns=self.names)
+
+    def __str__(self) -> str:
+        return self.table().text()
+
+
+def pairwise_mi(
+    data: Any,
+    *,
+    nan_policy: Literal["raise", "drop"] = "raise",
+    units: Literal["nats", "bits"] = "nats",
+    weights: str = "base",
+    progress: bool | Progress = False,
+) -> PairwiseMI:
+    """Mutual information of all pairs of the columns of a table.
+
+    ::
+
+        found = pairwise_mi(frame)
+        print(found)                    # the largest pairs
+        found.to_frame()                # the matrix, with names
+
+    Args:
+        data: a data frame, a mapping of names to arrays ``(n,)``, or an array ``(n, d)``. Numbers are numbers; text,
+            categories and booleans are classes without an order.
+        nan_policy: ``"raise"`` an error where a value is missing, or ``"drop"`` the rows in which one is.
+        progress: show a line on the standard error output, or call this with (done, total).
+
+    Raises:
+        ValueError: fewer than two columns or 8 rows, columns of different lengths, missing values, dates or more than 20 classes;
+            the message names column, row and remedy.
+    """
+    if nan_policy not in ("raise", "drop"):
+        raise ValueError(f"nan_policy has to be raise or drop, not {nan_policy!r}")
+    if units not in ("nats", "bits"):
+        raise ValueError(f"units has to be nats or bits, not {units!r}")
+    columns = _columns(data, nan_policy)
+    names, model = list(columns), load_pretrained(weights)
+    tell = (_on_terminal if progress else (lambda done, total: None)) if isinstance(progress, bool) else progress
+    size = len(names)
+    mi, low, high = (np.full((size, size), np.nan) for _ in range(3))
+    # Pairs of as many columns of numbers are one batch.
+    by_shape: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for i, j in itertools.combinations(range(size), 2):
+        by_shape.setdefault((columns[names[i]].shape[1], columns[names[j]].shape[1]), []).append((i, j))
+    done, total = 0, size * (size - 1) // 2
+    for pairs in by_shape.values():
+        for start in range(0, len(pairs), BATCH):
+            part = pairs[start : start + BATCH]
+            x, y = (np.stack([columns[names[pair[side]]] for pair in part]) for side in (0, 1))
+            found = model.estimate(x, y)
+            found = found.in_bits() if units == "bits" else found
+            for (i, j), value, a, b in zip(part, found.mi, *found.interval, strict=True):
+                mi[i, j] = mi[j, i] = value
+                low[i, j], high[i, j] = low[j, i], high[j, i] = a, b
+            done += len(part)
+            tell(done, total)
+    return PairwiseMI(names, mi, low, high, len(next(iter(columns.values()))), units)
+
+
+def _columns(data: Any, nan_policy: str) -> dict[str, Array]:
+    """Name to ``(n, k)``: numbers as they are, classes as columns of zeros and ones."""
+    if isinstance(data, Mapping):
+        raw = {str(name): np.asarray(values) for name, values in data.items()}
+    elif hasattr(data, "columns") and hasattr(data, "iloc"):
+        if len(set(data.columns)) < len(data.columns):
+            raise ValueError("more than one column has the same name; rename them")
+        raw = {str(name): np.asarray(data[name]) for name in data.columns}
+    else:
+        array = np.asarray(data)
+        if array.ndim != 2:
+            raise ValueError(f"data has shape {array.shape}; accepted are (n, d), a data frame, or names with arrays (n,)")
+        raw = {str(number): column for number, column in enumerate(array.T)}
+    if len(raw) < 2:
+        raise ValueError(f"data has {len(raw)} columns; pairs need at least two")
+    lengths = {name: len(values) if values.ndim else 0 for name, values in raw.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"columns of different lengths: {', '.join(f'{name} {n}' for name, n in lengths.items())}")
+    if wrong := [name for name, values in raw.items() if values.ndim != 1]:
+        raise ValueError(f"{wrong[0]} has shape {raw[wrong[0]].shape}; accepted are columns (n,)")
+    gaps = {name: missing_in(values) for name, values in raw.items()}
+    kept = ~np.any(list(gaps.values()), axis=0)
+    if not kept.all() and nan_policy == "raise":
+        name = next(name for name, gap in gaps.items() if gap.any())
+        row = int(np.flatnonzero(gaps[name])[0])
+        raise ValueError(
+            f"column {name} has no value in row {row}; {int((~kept).sum())} of {len(kept)} rows have gaps: nan_policy='drop' "
+            "leaves them out"
+        )
+    if kept.sum() > MOST_ROWS:
+        raise ValueError(f"data has {int(kept.sum())} rows; at most {MOST_ROWS} are accepted: give a random choice of them")
+    columns = {name: _as_classes(values[kept]) for name, values in raw.items()}
+    numbers = {name: numbers_of("data", name, values) for name, values in columns.items()}
+    limit = 20
+    if wide := [name for name, values in numbers.items() if values.shape[1] > limit]:
+        raise ValueError(
+            f"{wide[0]} is text with {numbers[wide[0]].shape[1] + 1} classes; at most {limit + 1} are accepted: join rare ones"
+        )
+    for name, values in numbers.items():
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
+            raise ValueError(f"column {name} has infinity in row {row} of those without gaps; leave the row out")
+    return numbers
+
+
+def _as_classes(values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype(str) if values.dtype == bool else values
+
+
+def _on_terminal(done: int, total: int) -> None:
+    end = "\n" if done == total else ""
+    print(f"\rmutual information: {done} of {total} pairs", end=end, file=sys.stderr, flush=True)
