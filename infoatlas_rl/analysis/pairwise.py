@@ -54,12 +54,6 @@ class PairwiseMI:
         note = f"{len(self.names)} columns, n = {self.n}."
         return Table(["column", "and column", f"MI ({self.units})", "90 %"], rows, note)
 
-    def to_frame(self) -> Any:
-        """The matrix as a pandas data frame with names."""
-        import pandas
-
-        return pandas.DataFrame(self.mi, index=self.names, columns=self.names)
-
     def __str__(self) -> str:
         return self.table().text()
 
@@ -77,8 +71,8 @@ def pairwise_mi(
     ::
 
         found = pairwise_mi(frame)
-        print(found)                    # the largest pairs
-        found.to_frame()                # the matrix, with names
+        print(found)                                             # the largest pairs
+        pandas.DataFrame(found.mi, found.names, found.names)     # the matrix, with names
 
     Args:
         data: a data frame, a mapping of names to arrays ``(n,)``, or an array ``(n, d)``. Numbers are numbers; text,

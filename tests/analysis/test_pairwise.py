@@ -1,0 +1,81 @@
+"""All pairs of the columns of a table: values, order, kinds of columns, and what is refused."""
+
+import numpy as np
+import pytest
+
+from infoatlas_rl import estimate_mi, pairwise_mi
+
+
+def columns(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    a = rng.normal(size=n)
+    return {
+        "a": a,
+        "b": 0.8 * a + 0.6 * rng.normal(size=n),  # I = -log(1 - 0.8^2) / 2 = 0.51
+        "c": rng.normal(size=n),
+        "class": np.where(a > 0, "high", "low"),
+    }
+
+
+def test_pairs_are_those_of_estimate_mi_and_ranked():
+    data = columns()
+    found = pairwise_mi(data)
+    assert found.names == ["a", "b", "c", "class"]
+    assert found.n == 400
+    np.testing.assert_array_equal(found.mi, found.mi.T)
+    assert np.isnan(np.diag(found.mi)).all()
+    alone = estimate_mi(data["a"], data["b"])
+    assert found.mi[0, 1] == pytest.approx(alone.mi, abs=1e-3)
+    assert found.low[0, 1] == pytest.approx(alone.interval[0], abs=1e-3)
+    # A class is one of two: log 2 nats at most, all of which a has.
+    assert found.mi[0, 3] == pytest.approx(np.log(2), abs=0.07)
+    assert found.mi[0, 3] <= np.log(2) + 0.005  # the entropy, corrected for its bias
+    assert {pair[:2] for pair in found.ranked()[:2]} == {("a", "class"), ("a", "b")}
+    assert found.mi[2, [0, 1, 3]].max() < 0.05
+    assert "a       b" in str(found) or "class" in str(found).splitlines()[1]
+
+
+def test_bits_arrays_and_progress(capsys):
+    data = np.stack(list(columns().values())[:3], axis=1).astype(float)
+    seen = []
+    bits = pairwise_mi(data, units="bits", progress=lambda done, total: seen.append((done, total)))
+    assert bits.names == ["0", "1", "2"]
+    assert seen[-1] == (3, 3)
+    nats = pairwise_mi(data, progress=True)
+    assert "3 of 3 pairs" in capsys.readouterr().err
+    assert bits.mi[0, 1] * np.log(2) == pytest.approx(nats.mi[0, 1])
+
+
+def test_rows_with_gaps_are_named_or_dropped():
+    data = columns()
+    data["b"] = data["b"].copy()
+    data["b"][7] = np.nan
+    with pytest.raises(ValueError, match=r"column b has no value in row 7; 1 of 400 rows have gaps: nan_policy='drop'"):
+        pairwise_mi(data)
+    assert pairwise_mi(data, nan_policy="drop").n == 399
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.zeros((10, 1)), "data has 1 columns; pairs need at least two"),
+        (np.zeros(10), r"data has shape \(10,\); accepted are \(n, d\)"),
+        ({"a": np.zeros(10), "b": np.zeros(9)}, "columns of different lengths: a 10, b 9"),
+        ({"a": np.zeros(10), "b": np.arange("2020-01-01", "2020-01-11", dtype="datetime64[D]")}, "b has type datetime64"),
+        ({"a": np.zeros(100), "b": np.array([f"word {i}" for i in range(100)])}, "b is text with 100 different values in 100"),
+        ({"a": np.zeros(200), "b": np.array([f"word {i % 30}" for i in range(200)])}, "b is text with 30 classes; at most 21"),
+        ({"a": np.zeros(10), "b": np.array([1.0] * 9 + [np.inf])}, "column b has infinity in row 9"),
+        ({"a": np.arange(5.0), "b": np.arange(5.0)}, "n = 5 samples; at least 8"),
+        ({"a": np.zeros((10, 2)), "b": np.zeros(10)}, r"a has shape \(10, 2\); accepted are columns \(n,\)"),
+    ],
+)
+def test_what_is_no_table_is_refused(data, message):
+    with pytest.raises(ValueError, match=message):
+        pairwise_mi(data)
+    with pytest.raises(ValueError, match="nan_policy has to be raise or drop"):
+        pairwise_mi(data, nan_policy="ignore")
+
+
+def test_constant_columns_tell_nothing():
+    found = pairwise_mi({"a": np.zeros(100), "b": np.arange(100.0)})
+    assert found.mi[0, 1] == pytest.approx(0.0, abs=0.02)

@@ -1,0 +1,35 @@
+"""Scores of features for a target."""
+
+import numpy as np
+import pytest
+
+from infoatlas_rl import feature_information
+
+
+def test_features_that_tell_something_have_the_largest_scores():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 6))
+    y = np.sin(2 * x[:, 1]) + 0.5 * x[:, 4] + 0.1 * rng.normal(size=500)
+    scores = feature_information(x, y)
+    assert scores.shape == (6,)
+    assert set(np.argsort(-scores)[:2]) == {1, 4}
+    labels = np.where(x[:, 2] > 0, "yes", "no")
+    scores = feature_information(x, labels)
+    assert scores.argmax() == 2
+    assert scores[2] <= np.log(2) + 0.005  # the entropy, corrected for its bias
+    np.testing.assert_allclose(feature_information(x, labels == "yes"), scores, atol=1e-6)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"y has shape \(9,\); accepted is \(10,\)"):
+        feature_information(np.zeros((10, 2)), np.zeros(9))
+    with pytest.raises(ValueError, match="X has shape"):
+        feature_information(np.array([["a", "b"]] * 10), np.zeros(10))
+
+
+def test_scikit_learn_selects_with_it():
+    selection = pytest.importorskip("sklearn.feature_selection")
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(300, 5))
+    chosen = selection.SelectKBest(feature_information, k=1).fit(x, (x[:, 3] > 0).astype(int))
+    assert chosen.get_support().tolist() == [False, False, False, True, False]
