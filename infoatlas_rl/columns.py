@@ -28,15 +28,7 @@ def read_columns(path: Path | str, *selections: str, drop_missing: bool = False)
     Raises:
         ValueError: no such file, one that cannot be read, no such column, missing values; the message says which and what to do.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"{path}: files of this kind are not read; accepted are {', '.join(FORMATS)}")
-    try:
-        table = _read(path)
-    except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: cannot be read as {path.suffix} ({' '.join(str(error).split())})") from error
+    path, table = Path(path), read_table(path)
     chosen = [_choose(path, list(table), selection) for selection in selections]
     if scalars := [name for names in chosen for name in names if np.ndim(table[name]) == 0]:
         raise ValueError(f"{path}: {scalars[0]} is a single value; accepted are columns (n,) and (n, d)")
@@ -54,6 +46,23 @@ def read_columns(path: Path | str, *selections: str, drop_missing: bool = False)
             "gaps: --drop-missing leaves them out"
         )
     return [np.hstack([numbers_of(path, name, table[name][~missing]) for name in names]) for names in chosen]
+
+
+def read_table(path: Path | str) -> dict[str, NDArray[Any]]:
+    """All columns of a file, name to ``(n,)`` or ``(n, d)``, as they are there; numbers of text files are text.
+
+    Raises:
+        ValueError: no such file, or one that cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"{path}: files of this kind are not read; accepted are {', '.join(FORMATS)}")
+    try:
+        return _read(path)
+    except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: cannot be read as {path.suffix} ({' '.join(str(error).split())})") from error
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:

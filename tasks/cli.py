@@ -1,6 +1,8 @@
 """``infoatlas``: one door to what people use.
 
     infoatlas mi table.csv --x height,weight --y age
+    infoatlas mi table.csv --x height --y weight --given age
+    infoatlas pairs table.csv
     infoatlas keystates env=PegInsertion
     infoatlas generate env=StackCube demos.count=5
     infoatlas train env=StackCube keystates=infoatlas
@@ -19,8 +21,8 @@ import json
 import sys
 from collections.abc import Sequence
 
-from infoatlas_rl import __version__, doctor, estimate_mi
-from infoatlas_rl.columns import FORMATS, read_columns
+from infoatlas_rl import __version__, doctor, estimate_mi, pairwise_mi
+from infoatlas_rl.columns import FORMATS, read_columns, read_table
 
 COMMANDS = {
     "keystates": ("discover_keystates", "key states of demonstrations"),
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     mi = commands.add_parser("mi", help="mutual information of columns of a table")
     _add_mi_options(mi)
+    pairs = commands.add_parser("pairs", help="mutual information of all pairs of the columns of a table")
+    _add_pairs_options(pairs)
     for name, (script, what) in COMMANDS.items():
         commands.add_parser(name, help=f"{what}; options as of tasks/{script}.py", add_help=False)
     commands.add_parser("doctor", help="find set-up faults and say the fix")
@@ -46,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command == "doctor":
         return doctor.main()
     try:
-        _estimate(given)
+        (_pairs if given.command == "pairs" else _estimate)(given)
     except (ValueError, TypeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -57,6 +61,7 @@ def _add_mi_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help=f"a table: {', '.join(FORMATS)}")
     parser.add_argument("--x", required=True, help="columns by name, or 0:3 for the first three")
     parser.add_argument("--y", required=True, help="likewise; text is taken as classes")
+    parser.add_argument("--given", help="columns that are known: conditional information")
     parser.add_argument("--units", choices=["nats", "bits"], default="nats")
     parser.add_argument("--slices", type=int, help="average so many random projections; needed above 20 dimensions")
     parser.add_argument("--k", type=int, default=5, help="dimension of a projection (%(default)s)")
@@ -67,15 +72,39 @@ def _add_mi_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _estimate(given: argparse.Namespace) -> None:
-    x, y = read_columns(given.file, given.x, given.y, drop_missing=given.drop_missing)
+    chosen = [given.x, given.y] + ([given.given] if given.given else [])
+    x, y, *known = read_columns(given.file, *chosen, drop_missing=given.drop_missing)
     options = {name: getattr(given, name) for name in ("units", "slices", "k", "permutations", "seed")}
-    found = estimate_mi(x, y, **options)
+    found = estimate_mi(x, y, given=known[0] if known else None, **options)
     if given.json:
         low, high = found.interval
         figures = {"mi": found.mi, "low": low, "high": high, "bound": found.bound, "p_value": found.p_value, "units": found.units}
         print(json.dumps(figures | {"n": found.n, "dims": found.dims}))
     else:
         print(found)
+
+
+def _add_pairs_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", help=f"a table: {', '.join(FORMATS)}")
+    parser.add_argument("--columns", help="names, separated by commas; all of them by default")
+    parser.add_argument("--most", type=int, default=20, help="pairs that are printed, the largest (%(default)s)")
+    parser.add_argument("--units", choices=["nats", "bits"], default="nats")
+    parser.add_argument("--drop-missing", action="store_true", help="leave out rows with gaps")
+    parser.add_argument("--json", action="store_true", help="print names and the matrix for programs")
+
+
+def _pairs(given: argparse.Namespace) -> None:
+    table = read_table(given.file)
+    names = [name.strip() for name in given.columns.split(",")] if given.columns else list(table)
+    if unknown := [name for name in names if name not in table]:
+        raise ValueError(f"{given.file}: no column {unknown[0]!r}; there are {', '.join(list(table)[:20])}")
+    policy = "drop" if given.drop_missing else "raise"
+    found = pairwise_mi({name: table[name] for name in names}, nan_policy=policy, units=given.units, progress=sys.stderr.isatty())
+    if given.json:
+        matrix = [[None if value != value else value for value in row] for row in found.mi.tolist()]
+        print(json.dumps({"names": found.names, "mi": matrix, "n": found.n, "units": found.units}))
+    else:
+        print(found.table(given.most).text())
 
 
 def _task(name: str, options: list[str]) -> int:

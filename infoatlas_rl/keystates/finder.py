@@ -146,6 +146,13 @@ class KeyStateFinder:
             self._measure(0, self.ticks, self._allowed(0, self.ticks))
         return (self.seconds - seconds) / (self.steps - steps)
 
+    def measured(self, number: int) -> tuple[Array, Array]:
+        """What a key state would tell about the motion between the neighbours of key state ``number``: times on the clock, as
+        shares of the trajectory, and information in nats, ``(p,)`` each."""
+        a, b = self.cuts[number - 1], self.cuts[number + 1]
+        places = self._allowed(a, b)
+        return self.clock.phase[places], smooth(places, [self._measure(a, b, places) for _ in range(DIVISIONS)])
+
     @property
     def seconds_per_step(self) -> float:
         """Seconds for placing one key state once."""

@@ -15,6 +15,7 @@ from infoatlas_rl.keystates.files import write_key_states
 from infoatlas_rl.keystates.metrics import consistency
 from infoatlas_rl.keystates.rules import evenly_spaced
 from infoatlas_rl.loss import InfoAtlasLoss
+from infoatlas_rl.maniskill.stages import stage_names
 from infoatlas_rl.maniskill.trajectories import Source
 from infoatlas_rl.tables import Table
 
@@ -53,6 +54,22 @@ class Findings:
         return Profile(self.finder.clock.phase[self.finder.config.delta : -1 : 2], *self.finder.profile(self._mi_loss, every=2))
 
     @cached_property
+    def stages(self) -> list[str]:
+        """What happens in each of the stages, in words."""
+        task = None if self.source.demos is None else self.source.demos.task
+        return stage_names(self.source.states, self.key_states.steps, task)
+
+    @cached_property
+    def measured(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64], float]]:
+        """Of every key state but the last one: times on the common clock, what a key state there would tell, in nats, and its own
+        time; nothing where that is not what key states were placed by."""
+        finder = self.finder
+        if finder.config.method != "stages" or finder.estimator is None:
+            return []
+        times = finder.clock.phase[finder.cuts[1:-1]]
+        return [(*finder.measured(k + 1), float(when)) for k, when in enumerate(times)]
+
+    @cached_property
     def scores(self) -> dict[str, KeyStateScore]:
         """Agreement with ground-truth events, where there are any, beside that of even spacing."""
         events = self.source.events
@@ -74,6 +91,7 @@ class Findings:
         return [
             {
                 "concept": k + 1,
+                "stage": self.stages[k],
                 "time": round(float(phases[:, k].mean()), 4),
                 "time_std": round(spread.phase_std[k], 4),
                 "state_spread": round(spread.state_spread[k], 4),
@@ -97,9 +115,9 @@ class Findings:
         for c in self.concepts:
             information = "end" if c["information"] is None else f"{c['information']:.2f} nats"
             spreads = [f"{c['time']:.2f}", f"{c['time_std']:.3f}", f"{c['state_spread']:.2f}"]
-            rows.append([str(c["concept"]), *spreads, information])
+            rows.append([str(c["concept"]), c["stage"], *spreads, information])
         title = "key states: time as a share of the trajectory, its standard deviation over demonstrations, spread of the state"
-        return Table(["key state", "time", "+-", "spread of the state", "information"], rows, title=title)
+        return Table(["key state", "ends", "time", "+-", "spread of the state", "information"], rows, title=title)
 
     def write(self, out: Path, record: dict[str, Any]) -> None:
         """Write ``keystates.json`` and ``keystates.npz``.

@@ -16,7 +16,7 @@ from infoatlas_rl.maniskill.findings import Findings
 from infoatlas_rl.maniskill.states import STATE_INDEX
 from infoatlas_rl.maniskill.trajectories import Source
 
-SHOWN = 6
+SHOWN = 3
 """Trajectories in the timeline."""
 FILMED = 4
 """Demonstrations on the contact sheet; the first one is the film."""
@@ -47,28 +47,25 @@ def draw_overview(out: Path, findings: Findings) -> Path:
         ("MI profile on the common clock", "Grey: the middle 80 % of the events' times.", out / "mi_profile.png"),
         ("A demonstration, pausing at its key states", frames, out / "keystates.gif"),
         ("Key states of some demonstrations", frames, out / "contact_sheet.png"),
-        ("Timeline", "Purple: mutual information with the state shortly before.", out / "timeline.png"),
+        ("Timeline", "Bands are stages; the key state that ends one has its number.", out / "timeline.png"),
     ]
     write_report(out / "report.html", f"Key states of {source.name}", intro, sections)
     return out / "report.html"
 
 
 def _draw_timeline(path: Path, findings: Findings) -> None:
-    source, profile = findings.source, findings.profile
+    source = findings.source
+    name, curves = _curves(source)
     panels = [
         pictures.Panel(
-            source.labels[row],
-            _curves(source, row),
-            findings.key_states.steps[row],
-            source.events[row] if source.events else {},
-            profile.steps[row],
-            profile.pointwise[row],
-            profile.mean,
+            source.labels[row], curves[row], findings.key_states.steps[row], source.events[row] if source.events else {}
         )
         for row in range(min(SHOWN, len(source)))
     ]
-    dotted = " and ground-truth events (dotted)" if source.events else ""
-    pictures.timeline(path, f"{source.name}: key states (solid){dotted}", panels)
+    dotted = ", ground-truth events dotted" if source.events else ""
+    pictures.timeline(
+        path, f"{source.name}: stages and the key states that end them{dotted}", name, findings.stages, panels, findings.measured
+    )
 
 
 def _draw_frames(out: Path, findings: Findings) -> str:
@@ -83,21 +80,17 @@ def _draw_frames(out: Path, findings: Findings) -> str:
         [f"demonstration {demo.episode_id}" for demo in shown],
         [range(rows.shape[1])] * len(shown),
     )
-    pictures.animation(out / "keystates.gif", camera, shown[0], rows[0])
+    pictures.animation(out / "keystates.gif", camera, shown[0], rows[0], stages=findings.stages)
     camera.close()
     return "rendered" if isinstance(camera, RenderedFrames) else "drawn: there is no rendering device here"
 
 
-def _curves(source: Source, row: int) -> dict[str, NDArray]:
+def _curves(source: Source) -> tuple[str, list[NDArray]]:
+    """What is drawn of a demonstration, and the curves."""
     if source.demos is not None and source.demos.task.object is not None:
-        states = source.states[row]
-        return {
-            "gripper width (cm)": 100 * states[:, STATE_INDEX["gripper_width"]][:, 0],
-            "object height (cm)": 100 * states[:, STATE_INDEX["object_position"]][:, 2],
-        }
-    states = source.trajectories[row] / column_scales(source.trajectories)[1]
-    speed = np.linalg.norm(np.gradient(states, axis=0), axis=1)
-    return {"speed (standard deviations per step)": speed}
+        return "gripper (cm)", [100 * states[:, STATE_INDEX["gripper_width"]][:, 0] for states in source.states[:SHOWN]]
+    scale = column_scales(source.trajectories)[1]
+    return "speed", [np.linalg.norm(np.gradient(states / scale, axis=0), axis=1) for states in source.trajectories[:SHOWN]]
 
 
 def _event_phases(findings: Findings) -> dict[str, NDArray]:

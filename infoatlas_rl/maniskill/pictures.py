@@ -17,6 +17,8 @@ from infoatlas_rl.maniskill.demos import Demonstration
 
 Array = NDArray[np.float64]
 _MI_COLOUR = "#8856a7"
+FILM = 480
+"""Width and height of a film, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -24,50 +26,70 @@ class Panel:
     """One demonstration in the timeline."""
 
     title: str
-    curves: Mapping[str, Array]
-    """Name, with the unit, to values at every step; drawn on one axis."""
+    curve: Array
+    """Value at every step."""
     key_steps: NDArray[np.int64]
     events: Mapping[str, int | None]
-    mi_steps: NDArray[np.int64]
-    """Steps at which the profile is given."""
-    mi: Array
-    """Pointwise MI of this demonstration."""
-    mi_mean: Array
-    """MI over all demonstrations."""
 
 
-def timeline(path: Path, title: str, panels: Sequence[Panel]) -> None:
-    """States and MI of demonstrations over time, with key states (solid) and ground-truth events (dotted)."""
+def timeline(
+    path: Path,
+    title: str,
+    curve: str,
+    stages: Sequence[str],
+    panels: Sequence[Panel],
+    measured: Sequence[tuple[Array, Array, float]],
+) -> None:
+    """Demonstrations over time: a band for every stage, one curve, ground-truth events (dotted). Below it what key states were
+    placed by.
+
+    Args:
+        curve: what the curves of the panels are, with the unit.
+        stages: what happens in each of the K stages; the key state that ends one has its number.
+        measured: of every key state but the last one, times on the common clock, the information in nats that a key state there
+            would tell, and the time where it was placed; none where it was not measured.
+    """
     plt = pyplot()
-    figure, axes = plt.subplots(len(panels), 1, figsize=(11, 1.9 * len(panels) + 0.9), squeeze=False)
-    for row, (axis, panel) in enumerate(zip(axes[:, 0], panels, strict=True)):
-        for (name, values), colour in zip(panel.curves.items(), ("0.55", "0.15", "0.35"), strict=False):
-            axis.plot(values, color=colour, lw=1.3, label=name)
-        length = len(next(iter(panel.curves.values())))
-        axis.set_xlim(0, length)
-        axis.set_ylim(0, max(float(np.max(values)) for values in panel.curves.values()) * 1.1)
-        mi_axis = axis.twinx()
-        mi_axis.plot(panel.mi_steps, panel.mi, color=_MI_COLOUR, lw=0.9, alpha=0.5, label="pointwise MI (nats)")
-        mi_axis.plot(panel.mi_steps, panel.mi_mean, color=_MI_COLOUR, lw=1.6, label="MI over all (nats)")
-        mi_axis.set_ylabel("nats", color=_MI_COLOUR)
+    count = len(panels) + bool(measured)
+    figure, axes = plt.subplots(count, 1, figsize=(10, 1.45 * count + 1.1), squeeze=False)
+    colours = [COLOURS[k % len(COLOURS)] for k in range(len(stages))]
+    for axis, panel in zip(axes[:, 0], panels):
+        length = len(panel.curve)
+        begins = [0, *panel.key_steps[:-1]]
+        for k, (begin, end, colour) in enumerate(zip(begins, panel.key_steps, colours, strict=True)):
+            axis.axvspan(begin, end, color=colour, alpha=0.22, lw=0)
+            axis.axvline(end, color=colour, lw=2)
+            axis.text(
+                end, 0.03, f"{k + 1} ", transform=axis.get_xaxis_transform(), fontsize=9, ha="right", color=colour, weight="bold"
+            )
+        axis.plot(panel.curve, color="0.15", lw=1.6)
+        axis.set_xlim(0, length - 1)
+        axis.set_ylim(min(0.0, float(panel.curve.min())), float(panel.curve.max()) * 1.12 + 1e-9)
         for number, (name, step) in enumerate(panel.events.items()):
             if step is not None:
                 axis.axvline(step, color="0.3", ls=":", lw=1.2)
                 _label_above(axis, step, name, number)
-        for concept, step in enumerate(panel.key_steps):
-            label = f"key state {concept + 1}" if row == 0 else None
-            axis.axvline(step, color=COLOURS[concept % len(COLOURS)], lw=2.2, alpha=0.85, label=label)
         axis.set_title(panel.title, fontsize=8, loc="left", pad=14)
-        if row == 0:
-            lines, labels = (
-                a + b for a, b in zip(axis.get_legend_handles_labels(), mi_axis.get_legend_handles_labels(), strict=True)
-            )
-            place = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.22 / figure.get_figheight())}
-            figure.legend(lines, labels, **place, ncol=5, fontsize=7, frameon=False)
-    axes[-1, 0].set_xlabel("step")
+        axis.set_ylabel(curve, fontsize=7)
+    axes[len(panels) - 1, 0].set_xlabel("step", fontsize=8)
+    if measured:
+        axis = axes[-1, 0]
+        for (times, information, placed), colour in zip(measured, colours):
+            axis.plot(times, information, color=colour, lw=1.6)
+            axis.axvline(placed, color=colour, lw=1, alpha=0.5)
+            axis.plot(placed, np.interp(placed, times, information), "o", color=colour, ms=6)
+        axis.set_xlim(0, 1)
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel("time on the common clock (share of the demonstration)", fontsize=8)
+        axis.set_ylabel("nats", fontsize=7)
+        axis.set_title("what a key state there would tell about the motion around it", fontsize=8, loc="left")
+    bands = [plt.Rectangle((0, 0), 1, 1, color=colour, alpha=0.5) for colour in colours]
+    names = [f"{k + 1} {name}" for k, name in enumerate(stages)]
     height = figure.get_figheight()
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.25 / height)}
+    figure.legend(bands, names, **place, ncol=min(len(names), 6), fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=10, y=1 - 0.06 / height)
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.75 / height))
+    figure.tight_layout(rect=(0, 0, 1, 1 - 0.55 / height))
     _save(figure, path)
 
 
@@ -152,20 +174,24 @@ def animation(
     key_steps: NDArray[np.int64],
     every: int = 3,
     marks: Sequence[Mark | None] | None = None,
+    stages: Sequence[str] = (),
 ) -> None:
-    """A GIF of a demonstration that pauses at its key states; ``marks``, one per step, are drawn in."""
+    """A GIF of a demonstration that pauses at its key states, each named by the stage that it ends; ``marks``, one per step, are
+    drawn in."""
     from PIL import Image as Pillow
     from PIL import ImageDraw
 
     keys = {int(step): number for number, step in reversed(list(enumerate(key_steps)))}
     frames, durations = [], []
     for step in sorted({*range(0, len(demo), every), len(demo) - 1, *keys}):
-        picture = Pillow.fromarray(camera.frame(demo, step, marks[step] if marks else None)).convert("RGB").resize((320, 320))
+        picture = Pillow.fromarray(camera.frame(demo, step, marks[step] if marks else None)).convert("RGB").resize((FILM, FILM))
         draw = ImageDraw.Draw(picture)
-        draw.text((6, 4), f"step {step}", fill="black" if step not in keys else COLOURS[keys[step] % len(COLOURS)])
+        colour = COLOURS[keys[step] % len(COLOURS)] if step in keys else "black"
+        draw.text((8, 6), f"step {step}", fill=colour, font_size=16)
         if step in keys:
-            draw.text((6, 18), f"key state {keys[step] + 1}", fill=COLOURS[keys[step] % len(COLOURS)])
-            draw.rectangle((0, 0, 319, 319), outline=COLOURS[keys[step] % len(COLOURS)], width=5)
+            ended = f": {stages[keys[step]]}" if stages else ""
+            draw.text((8, 26), f"key state {keys[step] + 1}{ended}", fill=colour, font_size=18)
+            draw.rectangle((0, 0, FILM - 1, FILM - 1), outline=colour, width=6)
         frames.append(picture.quantize(96))
         durations.append(1000 if step in keys else 60)
     with replace_file(path) as temporary:

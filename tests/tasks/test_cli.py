@@ -46,6 +46,28 @@ def test_mi_answers_mistakes_in_one_line(table, capsys, options, message):
     assert said.count("\n") == 1
 
 
+def test_what_is_known_and_all_pairs_of_a_table(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    height = rng.normal(170, 10, size=300)
+    weight = 0.9 * height - 90 + rng.normal(0, 6, size=300)
+    rows = [f"{h:.1f},{w:.1f},{'tall' if h > 175 else 'short'}" for h, w in zip(height, weight, strict=True)]
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["height,weight,class", *rows]) + "\n")
+    assert cli.main(["mi", str(table), "--x", "height", "--y", "weight", "--given", "class"]) == 0
+    assert capsys.readouterr().out.startswith("conditional MI = ")
+    assert cli.main(["pairs", str(table)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {tuple(line.split()[:2]) for line in lines[1:4]} == {("height", "weight"), ("height", "class"), ("weight", "class")}
+    assert "3 columns, n = 300." in lines
+    assert cli.main(["pairs", str(table), "--columns", "height,weight", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["names"] == ["height", "weight"]
+    assert figures["mi"][0][0] is None
+    assert figures["mi"][0][1] == figures["mi"][1][0] > 0.3
+    assert cli.main(["pairs", str(table), "--columns", "height,age"]) == 1
+    assert "no column 'age'; there are height, weight, class" in capsys.readouterr().err
+
+
 def test_tasks_are_reached_with_their_own_options():
     pytest.importorskip("hydra")
     for name, (script, _) in cli.COMMANDS.items():
