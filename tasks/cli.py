@@ -4,6 +4,7 @@
     infoatlas mi table.csv --x height --y weight --given age
     infoatlas pairs table.csv
     infoatlas keystates env=PegInsertion
+    infoatlas keystates demonstrations.hdf5
     infoatlas generate env=StackCube demos.count=5
     infoatlas train env=StackCube keystates=infoatlas
     infoatlas evaluate env=PickCube
@@ -109,6 +110,9 @@ def _pairs(given: argparse.Namespace) -> None:
 
 def _task(name: str, options: list[str]) -> int:
     script, _ = COMMANDS[name]
+    if name == "keystates" and options and "=" not in options[0] and not options[0].startswith("-"):
+        # A data set, of any format.
+        options = ["env=any", f"demos.path={options[0]}", *options[1:]]
     try:
         module = importlib.import_module(f"infoatlas_rl.tasks.{script}")
     except ModuleNotFoundError as error:

@@ -6,6 +6,7 @@
     python tasks/discover_keystates.py env=PickCube discovery=maxmi                        # MaxMI's objective, to compare
     python tasks/discover_keystates.py env=any demos.path=trajectory.h5                    # any task of ManiSkill
     python tasks/discover_keystates.py env=any demos.path=trajectories.npz                 # any trajectories
+    python tasks/discover_keystates.py env=any demos.path=low_dim.hdf5                     # robomimic; LeRobot, Zarr alike
 
 Collects demonstrations where there are none, finds their key states, and writes to ``runs/keystates/<env>-<name>``:
 ``keystates.json`` and ``keystates.npz``, ``report.html`` with all pictures (``timeline.png``, ``mi_profile.png``,
@@ -22,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet, make_finder
+from infoatlas_rl.keystates.datasets import format_of, load_dataset
 from infoatlas_rl.keystates.settings import METHODS
 from infoatlas_rl.keystates.trajectories import MIN_TRAJECTORIES, require_trajectories
 from infoatlas_rl.maniskill.demos import load_demonstrations, recorded_env
@@ -71,9 +73,16 @@ def discover(cfg: DictConfig) -> Path:
 def _source(cfg: DictConfig) -> Source:
     path = cfg.demos.path
     if cfg.env.task is None and path is None:
-        raise ValueError("env=any needs demos.path=FILE, a ManiSkill .h5 with its .json, or an .npz of trajectories")
+        raise ValueError(
+            "env=any needs demos.path=PATH: a ManiSkill .h5 with its .json, an .npz of trajectories, or a data set of robomimic, "
+            "LeRobot or diffusion policy"
+        )
     if str(path).endswith(".npz"):
         return Source.of_file(path)
+    if path is not None and format_of(path) is not None:
+        found = load_dataset(path, cfg.demos.columns)
+        print(found)
+        return Source.of_dataset(found)
     if cfg.env.task is None:
         env_id = recorded_env(path)
         return Source.of_demonstrations(load_demonstrations(path, get_task(env_id, env_id)))

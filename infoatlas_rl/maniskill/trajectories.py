@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from infoatlas_rl.keystates.datasets import Dataset
 from infoatlas_rl.keystates.files import load_trajectories
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.events import ground_truth
@@ -40,6 +41,13 @@ class Source:
         names, arrays = load_trajectories(path)
         identity = [{"episode": index, "name": name} for index, name in enumerate(names)]
         return cls(Path(path).stem, arrays, arrays, names, identity, {"path": str(path), "count": len(arrays)})
+
+    @classmethod
+    def of_dataset(cls, found: Dataset) -> Source:
+        """Trajectories of robomimic, LeRobot or diffusion policy."""
+        identity = [{"episode": index, "name": name} for index, name in enumerate(found.names)]
+        about = {"path": str(found.path), "format": found.format, "columns": found.columns, "count": len(found.names)}
+        return cls(found.path.stem, found.trajectories, found.trajectories, found.names, identity, about)
 
     @classmethod
     def of_demonstrations(cls, demos: DemonstrationSet) -> Source:

@@ -1,0 +1,210 @@
+"""Trajectories of data sets that people have: robomimic, LeRobot and diffusion policy.
+
+=================  ======================  ==========================================================================
+format             recognised by           states of an episode
+=================  ======================  ==========================================================================
+robomimic          ``.hdf5``, a ``data``   numeric observations of ``data/demo_*/obs``; ``states`` where there are none
+                   of ``demo_*``
+LeRobot 2.1, 3     ``meta/info.json``      ``observation.*`` of ``data/**/*.parquet`` (needs pyarrow)
+diffusion policy   ``.zarr``, a ``meta``   arrays of ``data`` between ``meta/episode_ends``, without ``action`` (needs zarr)
+                   with ``episode_ends``
+=================  ======================  ==========================================================================
+
+Which of them are states is inferred: numbers ``(steps, d)`` with at most 512 columns whose names say nothing of images,
+velocities, actions or rewards. It can be said instead.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+NO_STATE = ("image", "img", "depth", "rgb", "vel", "action", "reward", "done", "success", "timestamp", "index")
+"""Parts of the names of what is no position."""
+MOST_COLUMNS = 512
+
+
+class DatasetError(ValueError):
+    """A data set that cannot be read; the message names format, path and remedy."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Trajectories of a data set."""
+
+    format: str
+    path: Path
+    names: list[str]
+    """Of the N episodes."""
+    trajectories: list[Array]
+    """``(t_i, d)`` each."""
+    columns: dict[str, int]
+    """What the states are made of, in this order, and how many columns each has."""
+    left_out: list[str]
+    """What else there is."""
+
+    def __str__(self) -> str:
+        states = ", ".join(f"{name} ({size})" for name, size in self.columns.items())
+        without = f"; not taken: {', '.join(self.left_out)}" if self.left_out else ""
+        return f"{self.format}, {len(self.names)} episodes; states: {states}{without}; others with demos.columns=[...]"
+
+
+def format_of(path: Path | str) -> str | None:
+    """Which of the three formats is at a path; None if none of them."""
+    path = Path(path)
+    if (path / "meta" / "info.json").is_file():
+        return "LeRobot"
+    if path.is_dir() and (path / "meta" / "episode_ends").is_dir():
+        return "diffusion policy"
+    if path.is_file() and path.suffix.lower() in (".hdf5", ".h5"):
+        import h5py
+
+        try:
+            with h5py.File(path, "r") as file:
+                data = file.get("data")
+                if isinstance(data, h5py.Group) and any(name.startswith("demo") for name in data):
+                    return "robomimic"
+        except OSError:
+            return None
+    return None
+
+
+def load_dataset(path: Path | str, columns: Sequence[str] | None = None, count: int | None = None) -> Dataset:
+    """Read the trajectories of a data set.
+
+    Args:
+        columns: names of what the states are made of; None: inferred.
+        count: the first episodes; None: all.
+
+    Raises:
+        DatasetError: no such format, a damaged file, no states, or columns that are not there; the message says which there are.
+    """
+    path, kind = Path(path), format_of(path)
+    if kind is None:
+        raise DatasetError(
+            f"{path}: neither robomimic (.hdf5 with data/demo_*), LeRobot (meta/info.json) nor diffusion policy (.zarr with "
+            "meta/episode_ends)"
+        )
+    read = {"robomimic": _robomimic, "LeRobot": _lerobot, "diffusion policy": _zarr}[kind]
+    names: list[str] = []
+    trajectories: list[Array] = []
+    chosen: list[str] = []
+    sizes: dict[str, int] = {}
+    left_out: list[str] = []
+    try:
+        for name, parts in read(path):
+            if not names:
+                chosen, left_out = _choose(path, kind, parts, columns)
+                sizes = {column: _matrix(parts[column]).shape[1] for column in chosen}
+            if missing := [column for column in chosen if column not in parts]:
+                raise DatasetError(f"{path}: episode {name} has no {missing[0]}, which the first one has")
+            names.append(name)
+            trajectories.append(np.concatenate([_matrix(parts[column]) for column in chosen], axis=1).astype(np.float64))
+            if count is not None and len(names) == count:
+                break
+    except DatasetError:
+        raise
+    except Exception as error:  # HDF5, Parquet and Zarr tell of damage by errors of many kinds
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DatasetError(f"{path}: cannot be read as {kind} ({said})") from error
+    if not names:
+        raise DatasetError(f"{path}: a {kind} data set without episodes")
+    return Dataset(kind, path, names, trajectories, sizes, left_out)
+
+
+def _choose(path: Path, kind: str, parts: dict[str, Any], columns: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """Names of the states, and of the rest."""
+    if columns is not None:
+        if unknown := [name for name in columns if name not in parts]:
+            raise DatasetError(f"{path}: no {unknown[0]!r} in this {kind} data set; there are {', '.join(parts)}")
+        return list(columns), [name for name in parts if name not in columns]
+    chosen = [name for name, values in parts.items() if _is_state(name, values)]
+    if not chosen:
+        raise DatasetError(f"{path}: none of {', '.join(parts)} looks like a state; say which are, with demos.columns=[...]")
+    return chosen, [name for name in parts if name not in chosen]
+
+
+def _is_state(name: str, values: Any) -> bool:
+    shape, kind = values.shape, values.dtype.kind
+    plain = kind in "fiu" and len(shape) in (1, 2) and (len(shape) == 1 or shape[1] <= MOST_COLUMNS)
+    return plain and not any(part in name.lower() for part in NO_STATE)
+
+
+def _matrix(values: Any) -> NDArray[Any]:
+    array = np.asarray(values)
+    return array[:, None] if array.ndim == 1 else array.reshape(len(array), -1)
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    digits = "".join(character for character in name if character.isdigit())
+    return name.rstrip("0123456789"), int(digits or 0)
+
+
+def _robomimic(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        data = file["data"]
+        for name in sorted(data, key=_numbered):
+            demo = data[name]
+            inside = demo.get("obs", demo)
+            parts = {str(key): inside[key] for key in inside if isinstance(inside[key], h5py.Dataset)}
+            if "obs" in demo and not any(_is_state(key, values) for key, values in parts.items()) and "states" in demo:
+                parts["states"] = demo["states"]
+            yield name, parts
+
+
+def _lerobot(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise DatasetError(f"{path}: reading LeRobot data sets needs pyarrow: pip install 'infoatlas-rl[data]'") from error
+    version = json.loads((path / "meta" / "info.json").read_text()).get("codebase_version", "")
+    if not str(version).startswith(("v2", "v3")):
+        raise DatasetError(f"{path}: a LeRobot data set of version {version!r}; accepted are v2.1 and v3.0")
+    files = sorted((path / "data").rglob("*.parquet"))
+    if not files:
+        raise DatasetError(f"{path}: no Parquet files in its folder data; download the data set with its data")
+    for file in files:
+        # Version 2 has a file for every episode, version 3 several episodes in a file.
+        table = parquet.read_table(file)
+        episodes = table.column("episode_index").to_numpy()
+        order = np.argsort(table.column("frame_index").to_numpy(), kind="stable")
+        arrays = {name: values for name in table.column_names if (values := _arrow(table.column(name))) is not None}
+        for episode in np.unique(episodes):
+            rows = order[episodes[order] == episode]
+            yield f"episode {episode}", {name: values[rows] for name, values in arrays.items()}
+
+
+def _arrow(column: Any) -> NDArray[Any] | None:
+    """Numbers ``(n,)`` or ``(n, d)`` of a column, None for anything else."""
+    values = column.to_numpy()
+    if values.dtype.kind in "biuf":
+        return values
+    if len(values) and isinstance(values[0], np.ndarray) and values[0].dtype.kind in "iuf" and values[0].ndim == 1:
+        return np.stack(values)
+    return None
+
+
+def _zarr(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        import zarr
+    except ImportError as error:
+        raise DatasetError(f"{path}: reading Zarr needs zarr: pip install 'infoatlas-rl[data]'") from error
+    group = zarr.open_group(str(path), mode="r")
+    ends = np.asarray(group["meta"]["episode_ends"][:])
+    data = group["data"]
+    arrays = {str(name): data[name] for name in data}
+    begins = [0, *ends[:-1]]
+    for number, (begin, end) in enumerate(zip(begins, ends, strict=True)):
+        # Images are not read.
+        parts = {name: array[begin:end] if array.ndim <= 2 else array for name, array in arrays.items()}
+        yield f"episode {number}", parts
