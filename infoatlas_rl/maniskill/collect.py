@@ -27,8 +27,8 @@ from infoatlas_rl.maniskill.tasks import Task
 from infoatlas_rl.processes import cause_of_death, worker_pool
 
 CHUNK = 10
-HOPELESS = 50
-"""After this many attempts without a success the collection gives up."""
+HOPELESS = 50, 0.02
+"""The collection gives up after this many attempts if fewer than this share of them succeeded."""
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, note)."""
@@ -231,9 +231,10 @@ def _run_chunks(jobs: Iterator[Job], count: int, processes: int, progress: Progr
                     running[pool.submit(*job.call)] = job.part
             attempts = sum(meta["collection"]["attempts"] for meta in done.values())
             successes = sum(len(meta["episodes"]) for meta in done.values())
-            if attempts >= HOPELESS and successes == 0:
+            if attempts >= HOPELESS[0] and successes < HOPELESS[1] * attempts:
                 reasons = {failure["reason"] for meta in done.values() for failure in meta["collection"]["failures"]}
-                raise RuntimeError(f"none of {attempts} attempts succeeded; reasons: {'; '.join(sorted(reasons))}")
+                solved = f"only {successes}" if successes else "none"
+                raise RuntimeError(f"{solved} of {attempts} attempts succeeded; reasons: {'; '.join(sorted(reasons))}")
             if progress is not None:
                 progress(min(successes, count), count, f"{attempts - successes} of {attempts} attempts failed")
             if prefix_successes() >= count or not running:

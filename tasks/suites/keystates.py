@@ -208,7 +208,7 @@ def _time(cfg: DictConfig, arm: str, data: TrajectorySet, config: KeyStateConfig
     return round(finder.measure_steps(cfg.timed_steps), 4)
 
 
-SHORT = ("infoatlas", "infonet", "mine-100", "velocity minima")
+SHORT = ("infoatlas", "mine-100", "none", "velocity minima")
 """Arms of the short table."""
 
 
