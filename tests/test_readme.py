@@ -26,3 +26,11 @@ def test_links_lead_to_files():
         for target in re.findall(r"\]\(([^)#\s]+)", text):
             if "://" not in target:
                 assert ((ROOT / name).parent / target).exists(), f"{name} leads to {target}"
+
+
+def test_the_snippet_of_analysis_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/analysis.md").read_text(), flags=re.DOTALL)
+    answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert "conditional MI = " in answer.stdout
+    assert "p = 0.002" in answer.stdout

@@ -83,6 +83,24 @@ def test_atlas_suite_compares_in_every_cell(monkeypatch):
     assert "KSG" in atlas.table(result).header
 
 
+def test_the_suite_of_tests_has_the_dependences_of_the_paper(monkeypatch):
+    from infoatlas_rl.tasks.suites import testing
+
+    monkeypatch.setattr(testing, "DIMS", (16,))
+    monkeypatch.setattr(testing, "SIZES", (200,))
+    monkeypatch.setattr(testing, "SLICES", 2)
+    result = testing.run(compose("benchmark_mi", "populations=2"))
+    cells = {cell["kind"]: cell for cell in result["cells"]}
+    assert set(cells) == {"one feature", "two features", "independent coordinates"}
+    # A correlation of 0.7 in every one of 16 columns, and a factor that all of 16 columns share.
+    for kind in ("one feature", "independent coordinates"):
+        assert cells[kind]["auc"]["independence_test"] == cells[kind]["auc"]["linear"] == 1
+        assert cells[kind]["power"] == 1
+    assert result["tests"] == 6
+    assert testing._auc([0.0, 1.0], [1.0, 2.0]) == 0.875
+    assert "Area under the ROC curve" in testing.table(result).note
+
+
 def test_ablation_has_the_arms_that_differ_in_one_part(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ablation, "SIZES", (100,))
