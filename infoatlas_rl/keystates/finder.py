@@ -90,7 +90,7 @@ class KeyStateFinder:
 
     Args:
         trajectories: with the ``delta`` of the configuration.
-        estimator: of the information; None leaves it out, and the key states end up evenly spaced on the clock.
+        estimator: of the information; None leaves it out, and key states are where demonstrations rest, evenly where they do not.
     """
 
     def __init__(self, trajectories: TrajectorySet, estimator: Estimator | None, config: KeyStateConfig | None = None) -> None:

@@ -130,6 +130,15 @@ def test_what_cannot_be_read_is_named(tmp_path):
         load_dataset(lerobot)
 
 
+def test_files_of_other_kinds_are_told_what_is_read(tmp_path):
+    pytest.importorskip("hydra")
+    (tmp_path / "robomimic.json").write_text("{}")
+    for name, said in (("robomimic.json", "is none of these: ManiSkill's .h5"), ("foo.zarr", "is not there: ManiSkill's .h5")):
+        answer = run("tasks/cli.py", "keystates", str(tmp_path / name), f"paths.root={tmp_path}")
+        assert answer.returncode == 1
+        assert said in answer.stderr
+
+
 def test_key_states_of_a_robomimic_file_on_the_command_line(tmp_path):
     pytest.importorskip("hydra")
     path = write_robomimic(tmp_path / "low_dim.hdf5")
