@@ -86,8 +86,8 @@ def _source(cfg: DictConfig) -> Source:
     if path is not None and Path(path).suffix.lower() not in (".h5", ".hdf5"):
         there = "is none of these" if Path(path).exists() else "is not there"
         raise ValueError(
-            f"{path} {there}: ManiSkill's .h5 with its .json, .npz, robomimic's .hdf5, a LeRobot folder with meta/info.json, a .zarr "
-            "of diffusion policy"
+            f"{path} {there}: ManiSkill's .h5 with its .json, .npz, robomimic's .hdf5, a LeRobot folder with meta/info.json, a "
+            ".zarr of diffusion policy"
         )
     if cfg.env.task is None:
         env_id = recorded_env(path)
