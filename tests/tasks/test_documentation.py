@@ -23,7 +23,7 @@ def test_benchmark_measures_the_released_weights(tmp_path):
     assert "MINE" in answer.stdout
 
 
-AGED = ("keystates", "table2", "policies", "scale", "rl", "ablation", "atlas", "order", "consistency")
+AGED = ("table2", "policies", "scale", "rl", "ablation", "atlas", "order", "consistency")
 EARLIER = "e8ed2ecbfa87ba7c924fae7c6473be765b8256898bb84baa4edd351394ee81d6"
 """Weights of results that were not made anew with those that are released; the documentation says so beside their figures."""
 
