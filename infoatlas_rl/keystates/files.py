@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import zipfile
@@ -121,7 +122,8 @@ def write_key_states(
     mi: Array,
     events: Sequence[dict[str, int | None]] | None,
 ) -> None:
-    """Write the key states of N trajectories as ``keystates.json``, for people, and ``keystates.npz``, for programs.
+    """Write the key states of N trajectories as ``keystates.json`` and ``keystates.csv``, for people, and ``keystates.npz``, for
+    programs.
 
     Args:
         content: what else the JSON says; its ``config`` and ``weights_sha256`` are in both files.
@@ -145,6 +147,12 @@ def write_key_states(
         for who, trajectory, own, found, happened in rows
     ]
     write_json(folder / "keystates.json", {"format": FORMAT, **content, "episodes": episodes})
+    with replace_file(folder / "keystates.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["episode", "name", "key_state", "step", "mi_nats"])
+        for who, episode in zip(identity, episodes, strict=True):
+            name = who.get("name", who.get("seed", ""))
+            table.writerows([who["episode"], name, *key_state.values()] for key_state in episode["key_states"])
     with replace_file(folder / "keystates.npz") as temporary, open(temporary, "wb") as file:
         np.savez_compressed(
             file,

@@ -1,12 +1,13 @@
 """Trajectories and key states are read from good NPZ files; every other file is refused in one line that names it."""
 
 import io
+import json
 import zipfile
 
 import numpy as np
 import pytest
 
-from infoatlas_rl.keystates.files import load_trajectories, read_key_states
+from infoatlas_rl.keystates.files import load_trajectories, read_key_states, write_key_states
 from tests.conftest import damaged, read_or_refuse
 
 
@@ -29,6 +30,25 @@ def zipped(path, members, compression=zipfile.ZIP_STORED):
         for name, content in members.items():
             archive.writestr(name, content)
     return path
+
+
+def test_key_states_are_written_for_people_and_programs(tmp_path):
+    states, steps = [np.arange(12.0).reshape(6, 2)] * 2, np.array([[1, 5], [2, 4]])
+    identity = [{"episode": 0, "seed": 7}, {"episode": 1, "name": "second"}]
+    content = {"config": {}, "weights_sha256": None}
+    write_key_states(tmp_path, content, identity, states, steps, np.array([[0.5, 1.0], [0.25, 2.0]]), None)
+    assert (tmp_path / "keystates.csv").read_text().splitlines() == [
+        "episode,name,key_state,step,mi_nats",
+        "0,7,1,1,0.5",
+        "0,7,2,5,1.0",
+        "1,second,1,2,0.25",
+        "1,second,2,4,2.0",
+    ]
+    episodes = json.loads((tmp_path / "keystates.json").read_text())["episodes"]
+    assert episodes[1]["key_states"][1] == {"concept": 2, "step": 4, "mi": 2.0}
+    with np.load(tmp_path / "keystates.npz") as arrays:
+        assert arrays["concept"].tolist() == [1, 2]
+        assert arrays["states"][1, 0].tolist() == [4, 5]
 
 
 def test_trajectories_are_read_from_npz(tmp_path):

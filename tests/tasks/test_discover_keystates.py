@@ -37,6 +37,10 @@ def test_the_whole_job_and_its_resumption(tmp_path):
         steps = [key_state["step"] for key_state in episode["key_states"]]
         assert steps == arrays["step"][index].tolist()
         assert max(steps) < episode["length"]
+    with (out / "keystates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == arrays["step"].ravel().tolist()
+    assert [row["key_state"] for row in rows[:5]] == ["1", "2", "3", "4", "1"]
     assert len(result["weights_sha256"]) == 64
     assert result["config"]["discovery"]["epochs"] == 2
     for picture in ("timeline", "mi_profile", "contact_sheet"):
