@@ -10,11 +10,11 @@ def normal(n, d, seed):
     return np.random.default_rng(seed).normal(size=(n, d))
 
 
-@pytest.mark.parametrize(("n", "d"), [(60, 3), (128, 30)])
-def test_p_values_of_independent_data_are_not_too_small(n, d):
-    p = np.array([independence_test(normal(n, d, 2 * s), normal(n, d, 2 * s + 1), permutations=39).p_value for s in range(40)])
-    # At most a tenth in expectation; 10 or more of 40 have a chance below 0.5 %.
-    assert (p <= 0.1).sum() < 10
+# At most a tenth of the p-values is below 0.1 in expectation; so many or more of them have a chance below 0.5 %.
+@pytest.mark.parametrize(("n", "d", "sets", "too_many"), [(60, 3, 40, 10), (128, 30, 8, 5)])
+def test_p_values_of_independent_data_are_not_too_small(n, d, sets, too_many):
+    p = np.array([independence_test(normal(n, d, 2 * s), normal(n, d, 2 * s + 1), permutations=39).p_value for s in range(sets)])
+    assert (p <= 0.1).sum() < too_many
     assert p.min() >= 2 / 40
 
 

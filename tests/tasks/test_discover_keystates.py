@@ -111,4 +111,4 @@ def test_key_states_of_plain_arrays(tmp_path):
     assert (np.abs(found[:, 0] - corner) <= 2).mean() > 0.9
     missing = run("tasks/discover_keystates.py", "env=any", f"paths.root={tmp_path}")
     assert missing.returncode == 1
-    assert "env=any needs demos.path=FILE" in missing.stderr
+    assert "env=any needs demos.path=PATH" in missing.stderr
