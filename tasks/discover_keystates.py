@@ -24,7 +24,6 @@ from omegaconf import DictConfig, OmegaConf
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet, make_finder
 from infoatlas_rl.keystates.datasets import format_of, load_dataset
-from infoatlas_rl.keystates.settings import METHODS
 from infoatlas_rl.keystates.trajectories import MIN_TRAJECTORIES, require_trajectories
 from infoatlas_rl.maniskill.demos import load_demonstrations, recorded_env
 from infoatlas_rl.maniskill.findings import Findings
@@ -32,13 +31,12 @@ from infoatlas_rl.maniskill.overview import draw_overview
 from infoatlas_rl.maniskill.tasks import configured_task, get_task
 from infoatlas_rl.maniskill.trajectories import Source
 from infoatlas_rl.records import provenance
-from infoatlas_rl.tasks.shell.options import defaults, hydra_main
+from infoatlas_rl.tasks.shell.options import defaults_of_discovery, hydra_main
 from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
 from infoatlas_rl.tasks.shell.sources import demonstrations
 from infoatlas_rl.weights import weights_hash
 
-for method in METHODS:
-    defaults("discovery", KeyStateConfig(method=method), method)
+defaults_of_discovery()
 
 
 def discover(cfg: DictConfig) -> Path:

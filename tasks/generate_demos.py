@@ -17,18 +17,15 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from infoatlas_rl.keystates import KeyStateConfig
-from infoatlas_rl.keystates.settings import METHODS
 from infoatlas_rl.maniskill.tasks import configured_task
 from infoatlas_rl.policies.cuts import CUTS, find_cuts
 from infoatlas_rl.policies.generation import generate_demonstrations, generated_path, make_plan
 from infoatlas_rl.policies.references import describe
-from infoatlas_rl.tasks.shell.options import defaults, hydra_main
+from infoatlas_rl.tasks.shell.options import defaults_of_discovery, hydra_main
 from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.tasks.shell.sources import demonstrations
 
-for method in METHODS:
-    defaults("discovery", KeyStateConfig(method=method), method)
+defaults_of_discovery()
 
 
 @hydra_main("generate_demos")

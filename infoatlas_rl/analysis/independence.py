@@ -75,7 +75,6 @@ def independence_test(
     if batched:
         raise ValueError(f"x has shape {tuple(a.shape)}; a test is of one data set, (n, d)")
     a, b = a[0], b[0]
-    columns = [NormalScores(side[None]).fit_scores(side[None])[0] for side in (a, b)]
     model, n = load_pretrained(weights), len(a)
     limit = model.config.max_dim
     wide = max(a.shape[1], b.shape[1]) > limit
@@ -84,8 +83,8 @@ def independence_test(
         raise ValueError(
             f"x and y have n = {n} samples; a test of {a.shape[1]} and {b.shape[1]} dimensions needs at least {least}"
         )
-    generator = torch.Generator().manual_seed(int(seed))
-    order = torch.randperm(n, generator=generator)
+    columns = [NormalScores(side[None]).fit_scores(side[None])[0].double().numpy() for side in (a, b)]
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(int(seed)))
     fit, held = order[: n // 2][:MOST_FITTED], order[n // 2 :][:MOST_TESTED]
     if wide:
         projections = Projections(a[fit], b[fit], limit, int(seed))
@@ -95,7 +94,7 @@ def independence_test(
     rng = np.random.default_rng(seed)
     rows = np.arange(len(values))
     by_critic = _compared(lambda order: values[rows, order].mean(), len(rows), permutations, rng)
-    by_correlation = _compared(_correlations(*(side.double().numpy() for side in columns)), n, permutations, rng)
+    by_correlation = _compared(_correlations(*columns), n, permutations, rng)
     return IndependenceTest(
         p_value=min(1.0, 2 * min(by_critic[0], by_correlation[0])),
         statistic=float(np.diagonal(values).mean() - values.mean()),

@@ -75,8 +75,8 @@ def pairwise_mi(
         pandas.DataFrame(found.mi, found.names, found.names)     # the matrix, with names
 
     Args:
-        data: a data frame, a mapping of names to arrays ``(n,)``, or an array ``(n, d)``. Numbers are numbers; text,
-            categories and booleans are classes without an order.
+        data: a data frame, a mapping of names to arrays ``(n,)``, or an array ``(n, d)``. Numbers are numbers,
+            categories of numbers, too; text and booleans are classes without an order.
         nan_policy: ``"raise"`` an error where a value is missing, or ``"drop"`` the rows in which one is.
         progress: show a line on the standard error output, or call this with (done, total).
 
@@ -88,8 +88,9 @@ def pairwise_mi(
         raise ValueError(f"nan_policy has to be raise or drop, not {nan_policy!r}")
     if units not in ("nats", "bits"):
         raise ValueError(f"units has to be nats or bits, not {units!r}")
-    columns = _columns(data, nan_policy)
-    names, model = list(columns), load_pretrained(weights)
+    model = load_pretrained(weights)
+    columns = _columns(data, nan_policy, model.config.max_dim)
+    names = list(columns)
     tell = (_on_terminal if progress else (lambda done, total: None)) if isinstance(progress, bool) else progress
     size = len(names)
     mi, low, high = (np.full((size, size), np.nan) for _ in range(3))
@@ -112,7 +113,7 @@ def pairwise_mi(
     return PairwiseMI(names, mi, low, high, len(next(iter(columns.values()))), units)
 
 
-def _columns(data: Any, nan_policy: str) -> dict[str, Array]:
+def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
     """Name to ``(n, k)``: numbers as they are, classes as columns of zeros and ones."""
     if isinstance(data, Mapping):
         raw = {str(name): np.asarray(values) for name, values in data.items()}
@@ -145,7 +146,6 @@ def _columns(data: Any, nan_policy: str) -> dict[str, Array]:
         raise ValueError(f"data has {int(kept.sum())} rows; at most {MOST_ROWS} are accepted: give a random choice of them")
     columns = {name: _as_classes(values[kept]) for name, values in raw.items()}
     numbers = {name: numbers_of("data", name, values) for name, values in columns.items()}
-    limit = 20
     if wide := [name for name, values in numbers.items() if values.shape[1] > limit]:
         raise ValueError(
             f"{wide[0]} is text with {numbers[wide[0]].shape[1] + 1} classes; at most {limit + 1} are accepted: join rare ones"

@@ -8,18 +8,19 @@ from typing import Any
 from torch import cat
 
 from infoatlas_rl.checks import check_samples
-from infoatlas_rl.estimator.estimate import CriticWriter, Estimate, estimate, to_tensor
+from infoatlas_rl.estimator.estimate import Estimate, to_tensor
 
 
-def conditional_estimate(model: CriticWriter, x: Any, y: Any, given: Any, **options: Any) -> Estimate:
+def conditional_estimate(model: Any, x: Any, y: Any, given: Any, **options: Any) -> Estimate:
     """I(x; y | z) of one data set, in nats.
 
     ``mi`` is the difference of two calibrated estimates, and at least 0; ``interval`` is as wide as if their errors were
     independent, in truth they partly cancel; ``bound`` is the difference of two bounds, and so none itself.
 
     Args:
+        model: :class:`~infoatlas_rl.estimator.model.InfoAtlas`.
         given: z, ``(n, dz)`` or ``(n,)``.
-        options: of :func:`infoatlas_rl.estimator.estimate.estimate`, but for slices, permutations and classes.
+        options: of its ``estimate``, but for slices, permutations and classes.
 
     Raises:
         ValueError: what cannot be conditional: slices, permutations, classes, batches, or more than 20 columns of x, or of y and
@@ -41,13 +42,12 @@ def conditional_estimate(model: CriticWriter, x: Any, y: Any, given: Any, **opti
             f"x has {a.shape[2]} columns, y and given have {b.shape[2]} and {c.shape[2]}; x, and y and given together, may have "
             f"at most {limit}: the difference of two lower bounds, which projections give, says nothing"
         )
-    joint, marginal = (estimate(model, a[0], side[0], **options) for side in (cat([b, c], dim=2), c))
-    mi = max(joint.mi - marginal.mi, 0.0)
+    joint, marginal = (model.estimate(a[0], side[0], **options) for side in (cat([b, c], dim=2), c))
+    difference = joint.mi - marginal.mi
     below = math.hypot(joint.mi - joint.interval[0], marginal.interval[1] - marginal.mi)
     above = math.hypot(joint.interval[1] - joint.mi, marginal.mi - marginal.interval[0])
-    difference = joint.mi - marginal.mi
     return Estimate(
-        mi=mi,
+        mi=max(difference, 0.0),
         interval=(max(difference - below, 0.0), max(difference + above, 0.0)),
         bound=joint.bound - marginal.bound,
         p_value=None,

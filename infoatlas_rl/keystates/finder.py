@@ -317,9 +317,8 @@ class KeyStateFinder:
         middle = (clock.phase[a] + clock.phase[b]) / 2
         penalty = config.order_weight * (clock.phase[:-1] - middle) ** 2 + config.spread_weight * clock.spread
         score = np.full(self.ticks, -np.inf)
-        score[places] = (config.mi_weight * smooth(np.arange(self.ticks), seen) + config.rest_weight * clock.rest - penalty)[
-            places
-        ]
+        reward = config.mi_weight * smooth(np.arange(self.ticks), seen) + config.rest_weight * clock.rest
+        score[places] = (reward - penalty)[places]
         return score
 
     def _information(self) -> Array:

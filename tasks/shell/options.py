@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from infoatlas_rl.keystates.settings import METHODS, KeyStateConfig
 from infoatlas_rl.processes import end_with_process
 
 STARTED_BY = "INFOATLAS_STARTED_BY"
@@ -35,6 +36,12 @@ def defaults(group: str, schema: Any, name: str = "default") -> None:
         if isinstance(part, DictConfig):
             OmegaConf.set_readonly(part, False)
     ConfigStore.instance().store(group=group, name=name, node=node)
+
+
+def defaults_of_discovery() -> None:
+    """The options ``discovery.*``, of each of its methods."""
+    for method in METHODS:
+        defaults("discovery", KeyStateConfig(method=method), method)
 
 
 def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:

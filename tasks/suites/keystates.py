@@ -34,13 +34,12 @@ from infoatlas_rl.maniskill.states import STATE_INDEX, positions
 from infoatlas_rl.maniskill.tasks import configured_task
 from infoatlas_rl.records import keep_result, provenance
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.shell.options import defaults
+from infoatlas_rl.tasks.shell.options import defaults_of_discovery
 from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.tasks.shell.sources import demonstrations
 from infoatlas_rl.weights import weights_hash
 
-for method in METHODS:
-    defaults("discovery", KeyStateConfig(method=method), method)
+defaults_of_discovery()
 
 VARIANTS = ("as they are", "retimed")
 CHOSEN = "infoatlas, K chosen"
@@ -243,16 +242,7 @@ def env_table(env: str, arms: dict[str, Any]) -> Table:
         )
     first = next(iter(arms.values()))
     spread = ", ".join(f"{event} {value:.3f}" for event, value in first["event_phase_std"].items())
-    figures = [
-        "F1 (95 %)",
-        "no stops",
-        "precision",
-        "recall by event",
-        "median error",
-        "HIS",
-        "time +-",
-        "seeds agree",
-    ]
+    figures = ["F1 (95 %)", "no stops", "precision", "recall by event", "median error", "HIS", "time +-", "seeds agree"]
     note = f"{first['concepts']} key states, unless they are chosen. Standard deviation of the events' own times: {spread}."
     return Table(["key states by", *figures, "s per step"], rows, note, env)
 
