@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
 from infoatlas_rl.maniskill.tasks import Task
 from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyState
-from infoatlas_rl.policies.scene import SYMMETRIES, Scene, features
+from infoatlas_rl.policies.scene import Scene, features, symmetry_of
 
 Array = NDArray[np.float32]
 
@@ -207,7 +207,7 @@ class FeatureObservations(gymnasium.ObservationWrapper):
 
     def __init__(self, env: gymnasium.Env, task: Task) -> None:
         super().__init__(env)
-        self.symmetry = SYMMETRIES[task.name]
+        self.symmetry = symmetry_of(task)
         size = self.observation(np.ones(env.observation_space.shape, np.float32)).shape
         self.observation_space = spaces.Box(-np.inf, np.inf, size, np.float32)
 

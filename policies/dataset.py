@@ -13,7 +13,7 @@ from torch import Tensor
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.events import grasped
 from infoatlas_rl.policies.control import commanded_poses
-from infoatlas_rl.policies.scene import SYMMETRIES, Pose, Scene, rotation_matrix, turned
+from infoatlas_rl.policies.scene import Pose, Scene, rotation_matrix, turned
 
 KEY_SIZE = 11
 """A key state relative to now: gripper (translation, rotation vector), object (translation), width, whether it is past."""
@@ -67,9 +67,12 @@ class Windows:
         key_steps: ``(n, k)``, steps of the key states of every demonstration.
         context: recent steps in a window.
         chunk: commands in a sample.
+        hindsight: targets that are holes are moved to where the object entered.
     """
 
-    def __init__(self, demos: DemonstrationSet, key_steps: NDArray[np.int64], context: int, chunk: int) -> None:
+    def __init__(
+        self, demos: DemonstrationSet, key_steps: NDArray[np.int64], context: int, chunk: int, *, hindsight: bool = True
+    ) -> None:
         if demos.control_mode != "pd_joint_pos":
             raise ValueError(
                 f"{demos.path} was recorded with control mode {demos.control_mode!r}; policies learn the poses that joint "
@@ -87,7 +90,7 @@ class Windows:
         self.first = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
         self.last = self.first + torch.repeat_interleave(lengths, lengths) - 1
         scenes = [Scene.from_states(s) for s in states]
-        if SYMMETRIES[demos.task.name].aims:
+        if hindsight and demos.task.hole:
             scenes = [_in_hindsight(scene) for scene in scenes]
         self.scenes = Scene.cat(scenes)
         self.commands = Pose(torch.cat(positions), torch.cat(rotations))

@@ -44,7 +44,9 @@ class StateEnv(gymnasium.Env[Array, Array]):
         render: bool = False,
     ) -> None:
         if task.object is None:
-            raise ValueError(f"{task.name} has no 100-D state, which policies need; tasks that have: {', '.join(TASKS)}")
+            raise ValueError(
+                f"{task.name} has no object, so no 100-D state, which policies need; tasks that have: {', '.join(TASKS)}"
+            )
         if horizon is not None and horizon < 1:
             raise ValueError(f"horizon={horizon}: an episode has at least one step")
         self.task = task

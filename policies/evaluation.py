@@ -19,7 +19,7 @@ from infoatlas_rl.files import sha256
 from infoatlas_rl.maniskill.tasks import Task
 from infoatlas_rl.policies.environment import StateEnv
 from infoatlas_rl.policies.policy import KeyStatePolicy
-from infoatlas_rl.policies.protocol import evaluation_scenes, policy_task
+from infoatlas_rl.policies.protocol import evaluation_scenes
 from infoatlas_rl.policies.rollout import Episode, rollout
 from infoatlas_rl.processes import scatter
 
@@ -154,7 +154,7 @@ class Evaluation:
     def of(
         cls,
         policy: Path,
-        task: str,
+        task: Task,
         split: str = "unseen",
         *,
         first_seed: int | None = None,
@@ -167,7 +167,6 @@ class Evaluation:
             WeightsError: the file is no policy for this task.
             ValueError: the task has no policies, or there are no such scenes.
         """
-        task = policy_task(task)
         _, record = KeyStatePolicy.load_with_record(policy, task.name)
         seeds = evaluation_scenes(task.name, record, split, first_seed=first_seed, episodes=episodes)
         whole = first_seed is None and episodes is None

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM, STATE_INDEX
-from infoatlas_rl.maniskill.tasks import Task, get_task
+from infoatlas_rl.maniskill.tasks import Task, describe, task_of
 from infoatlas_rl.policies.control import CONTROL_MODE, to_action
 from infoatlas_rl.policies.dataset import KEY_SIZE, Batch
 from infoatlas_rl.policies.network import KeyStateTransformer
-from infoatlas_rl.policies.scene import SYMMETRIES, Frames, Pose, Scene, features, frames, pose_in_states, turned
+from infoatlas_rl.policies.scene import Frames, Pose, Scene, features, frames, pose_in_states, raw_features, symmetry_of, turned
 from infoatlas_rl.weights import WeightsError, read_model, write_model
 
 FORMAT = "infoatlas-policy-1"
@@ -30,6 +30,8 @@ FORMAT = "infoatlas-policy-1"
 
 STATE_LAYOUT = f"{STATE_DIM}-D {hashlib.sha256(repr([part[:2] for part in LAYOUT]).encode()).hexdigest()[:8]}"
 """Names the layout of the states that a policy reads."""
+
+FEATURES = ("relative", "raw")
 
 POSE_SIZE = 16
 """A pose as the network writes it: offset in the world (6), and for object and target their shares of position and rotation (2)
@@ -44,10 +46,13 @@ KEY_OUTPUTS = POSE_SIZE + 5
 class PolicyConfig:
     """Shape of a policy, and what it was made for."""
 
-    task: str
+    task: Any
+    """Its name; of a task that is no built-in one, its whole description, so that a policy's file needs nothing beside it."""
     key_states: int
     control_mode: str = CONTROL_MODE
     state_layout: str = STATE_LAYOUT
+    features: str = "relative"
+    """relative; or raw: poses in the world, no frames, no displaced samples, no targets in hindsight, as in CoTPC."""
     context: int = 4
     """Recent steps that are seen."""
     chunk: int = 16
@@ -59,9 +64,12 @@ class PolicyConfig:
     heads: int = 4
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "task", describe(task_of(self.task)))
         for name, here in (("control_mode", CONTROL_MODE), ("state_layout", STATE_LAYOUT)):
             if getattr(self, name) != here:
                 raise ValueError(f"the policy has {name} {getattr(self, name)!r}, this version of the code {here!r}")
+        if self.features not in FEATURES:
+            raise ValueError(f"policy.features={self.features} is unknown; choose one of {', '.join(FEATURES)}")
         for name in ("key_states", "context", "chunk", "execute", "width", "depth", "heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"policy.{name} has to be at least 1, not {getattr(self, name)}")
@@ -92,9 +100,9 @@ class KeyStatePolicy(nn.Module):
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
-        self.task: Task = get_task(config.task)
-        self.symmetry = SYMMETRIES[self.task.name]
-        inputs = features(Scene.from_states(torch.zeros(1, STATE_DIM)), self.symmetry).shape[-1] + 1
+        self.task: Task = task_of(config.task)
+        self.symmetry = symmetry_of(self.task)
+        inputs = self._features(Scene.from_states(torch.zeros(1, STATE_DIM))).shape[-1] + 1
         self.network = KeyStateTransformer(
             inputs,
             context=config.context,
@@ -126,6 +134,8 @@ class KeyStatePolicy(nn.Module):
             ``dataset.KEY_SIZE``; the last one is a logit.
         """
         near = frames(scenes[:, -1:], self.symmetry)
+        if self.config.features == "raw":
+            near = Frames(torch.zeros_like(near.offsets), torch.eye(3).to(near.rotations).expand_as(near.rotations))
         pose = _pose(commands, near, self.command_scale)
         key_pose = _pose(keys, near, self.key_scale[:6])
         rest = keys[..., POSE_SIZE:-1] * self.key_scale[6:10]
@@ -133,8 +143,11 @@ class KeyStatePolicy(nn.Module):
 
     def inputs(self, scenes: Scene, gripper: Tensor) -> Tensor:
         """Normalised features ``(b, context, f)`` of recent steps."""
-        steps = torch.cat([features(scenes, self.symmetry), gripper], -1)
+        steps = torch.cat([self._features(scenes), gripper], -1)
         return ((steps - self.input_mean) / self.input_scale).clamp(-5, 5)
+
+    def _features(self, scenes: Scene) -> Tensor:
+        return raw_features(scenes) if self.config.features == "raw" else features(scenes, self.symmetry)
 
     def save(self, path: Path, record: dict[str, Any]) -> None:
         """Write the policy with a record of how it was made."""
@@ -156,7 +169,7 @@ class KeyStatePolicy(nn.Module):
         if key_states and record.get("config", {}).get("training", {}).get("key_weight") == 0:
             raise WeightsError(
                 f"{path} was trained without key states and predicts none; take one that was trained with them: "
-                f"tasks/train_policy.py env={policy.config.task} keystates=infoatlas"
+                f"tasks/train_policy.py env={policy.task.name} keystates=infoatlas"
             )
         return policy
 
@@ -165,14 +178,14 @@ class KeyStatePolicy(nn.Module):
         """As :meth:`load`, with the record of how the policy was made."""
         script = f"tasks/train_policy.py env={task or 'TASK'}"
         policy, record = read_model(Path(path), FORMAT, lambda config: cls(PolicyConfig(**config)), script)
-        if task is not None and policy.config.task != task:
-            raise WeightsError(f"{path} is a policy for {policy.config.task}, not for {task}; train one with {script}")
+        if task is not None and policy.task.name != task:
+            raise WeightsError(f"{path} is a policy for {policy.task.name}, not for {task}; train one with {script}")
         return policy.eval().requires_grad_(False), record
 
     @torch.no_grad()
     def fit_normaliser(self, batch: Batch) -> None:
         """Take the scales of inputs and outputs from a large batch."""
-        steps = torch.cat([features(batch.scenes, self.symmetry), batch.gripper], -1).flatten(0, 1)
+        steps = torch.cat([self._features(batch.scenes), batch.gripper], -1).flatten(0, 1)
         self.input_mean.copy_(steps.mean(0))
         self.input_scale.copy_(steps.std(0).clamp_min(1e-2))
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infoatlas_rl.maniskill.tasks import TASKS, Task, get_task
+from infoatlas_rl.maniskill.tasks import TASKS, Task, TaskDescription, configured_task
 from infoatlas_rl.policies.policy import FORMAT
 from infoatlas_rl.weights import released_file
 
@@ -19,15 +19,23 @@ EPISODES = 100
 UNSEEN_EPISODES = {"PegInsertion": 400}
 
 
-def policy_task(name: str) -> Task:
-    """The task of a name, if it is one that policies are for."""
-    if name not in TASKS:
-        raise ValueError(f"env={name} has no 100-D state, which policies need; choose one of {', '.join(TASKS)}")
-    return get_task(name)
+def policy_task(description: TaskDescription | None) -> Task:
+    """The task of a name or description, if it is one that policies are for."""
+    task = configured_task(description)
+    if task.object is None:
+        raise ValueError(
+            f"env={task.name} has no 100-D state, which policies need: say object, target and geometry under task in its file of "
+            f"configs/env (as PlugCharger does), or choose one of {', '.join(TASKS)}"
+        )
+    return task
 
 
 def released_policy(task: str) -> Path:
-    """File of the released policy of a task, checked against the manifest."""
+    """File of the released policy of a task, checked against the manifest.
+
+    Raises:
+        WeightsError: there is none.
+    """
     return released_file(task, FORMAT)
 
 

@@ -27,7 +27,7 @@ from infoatlas_rl.maniskill.demos import Demonstration
 from infoatlas_rl.maniskill.states import pose_matrix
 from infoatlas_rl.maniskill.tasks import Geometry, Task
 from infoatlas_rl.policies.control import commanded_poses, gripper_poses
-from infoatlas_rl.policies.scene import SYMMETRIES, Pose, rotation_vector, turned
+from infoatlas_rl.policies.scene import ROTATIONS, Pose, rotation_vector, turned
 from infoatlas_rl.tables import Table
 
 MOVED = 0.005
@@ -147,9 +147,7 @@ def actor_poses(actors: Mapping[str, NDArray], task: Task, geometry: Geometry | 
 
 def symmetry_rotations(task: Task, actor: str | None) -> Tensor:
     """Rotations ``(s, 3, 3)`` after which an actor looks as before, as far as the task is known."""
-    if actor in (task.object, TIP) and task.name in SYMMETRIES:
-        return SYMMETRIES[task.name].rotations
-    return torch.eye(3).unsqueeze(0)
+    return ROTATIONS[task.symmetry if actor in (task.object, TIP) else "none"]
 
 
 def way(start: Pose, end: Pose) -> Tensor:
@@ -227,7 +225,7 @@ def _distance(frames: Sequence[Pose], ends: Sequence[Pose]) -> float:
 
 def _may_turn(actor: str, task: Task) -> bool:
     """Whether the rotation of an actor can matter: not that of a target which an object may reach as it likes."""
-    return actor != task.target or task.name not in SYMMETRIES or SYMMETRIES[task.name].aims
+    return actor != task.target or task.target is None or task.aims
 
 
 def _frame(pose: Pose, turns: bool) -> Pose:

@@ -12,6 +12,7 @@ import copy
 import hashlib
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,8 @@ from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from infoatlas_rl.files import require_same_run, sha256
+from infoatlas_rl.maniskill.demos import DemonstrationSet
+from infoatlas_rl.maniskill.tasks import describe
 from infoatlas_rl.policies.conditioning import (
     FeatureObservations,
     KeyStateConditioning,
@@ -49,6 +52,7 @@ from infoatlas_rl.policies.learner_files import (
     write_learner,
 )
 from infoatlas_rl.policies.policy import KeyStatePolicy
+from infoatlas_rl.policies.prior import PriorReplayBuffer, transitions
 from infoatlas_rl.policies.protocol import policy_task, released_policy
 from infoatlas_rl.policies.vector_env import ProcessVecEnv
 from infoatlas_rl.records import write_json
@@ -67,6 +71,9 @@ Nearest = tuple[NDArray[np.float64], NDArray[np.float64]]
 """What conditioning=nearest needs: key states ``(n, k, 100)`` and first states ``(n, 100)`` of n demonstrations."""
 
 NEAREST = ("key_states", "first_states")
+
+Prior = DemonstrationSet
+"""What prior=true needs: demonstrations with their successes."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ class CurveConfig:
 class LearnerConfig:
     """A learner, what it sees, and what it is paid for."""
 
-    task: str
+    task: Any
+    """Its name, or a description, see :func:`~infoatlas_rl.maniskill.tasks.get_task`."""
     options: dict[str, Any]
     """Keyword arguments of stable_baselines3's SAC or PPO."""
     conditioning: str = "none"
@@ -116,10 +124,12 @@ class LearnerConfig:
     """Its discount: 1 pays for progress; that of the learner leaves the order of policies as it is."""
     residual: float = 0.2
     """Largest correction of the cloned policy, as a share of the largest action."""
+    prior: bool = False
+    """Half of every batch are transitions of demonstrations (RLPD); for SAC from scratch with a sparse reward."""
     eval: CurveConfig = field(default_factory=CurveConfig)
 
     def __post_init__(self) -> None:
-        policy_task(self.task)
+        object.__setattr__(self, "task", describe(policy_task(self.task)))
         choices = {"algorithm": tuple(ALGORITHMS), "conditioning": CONDITIONINGS, "start": STARTS, "reward": REWARDS}
         for name, accepted in choices.items():
             if getattr(self, name) not in accepted:
@@ -129,6 +139,9 @@ class LearnerConfig:
                 f"envs={self.envs}, eval.every={self.eval.every}, steps={self.steps}: all have to be at least 1, and eval.every "
                 "between envs and steps"
             )
+        if self.prior and (self.algorithm, self.start, self.reward) != ("sac", "scratch", "sparse"):
+            asked = f"algorithm={self.algorithm} start={self.start} reward={self.reward}"
+            raise ValueError(f"prior=true needs algorithm=sac start=scratch reward=sparse, not {asked}")
         if self.horizon is not None and (not isinstance(self.horizon, int) or self.horizon < 1):
             raise ValueError(f"horizon has to be a number of steps, at least 1, or null, not {self.horizon!r}")
         if self.seed < 0:
@@ -156,9 +169,9 @@ class LearnerConfig:
     @property
     def policy_file(self) -> Path:
         """The cloned policy that corrections or key states are from."""
-        return Path(self.policy) if self.policy else released_policy(self.task)
+        return Path(self.policy) if self.policy else released_policy(policy_task(self.task).name)
 
-    def identity(self, nearest: Nearest | None = None) -> dict[str, Any]:
+    def identity(self, nearest: Nearest | None = None, prior: Prior | None = None) -> dict[str, Any]:
         """What makes a run what it is: the options that have an effect, and what it learns from."""
         unused = {"task", "options", "steps", "policy"}
         unused |= {"shaping", "shaping_gamma"} if self.conditioning == "none" else set()
@@ -168,14 +181,25 @@ class LearnerConfig:
         if self.uses_policy:
             identity["policy_sha256"] = sha256(self.policy_file)
         if nearest is not None:
-            identity["nearest_sha256"] = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in nearest)).hexdigest()
+            identity["nearest_sha256"] = _digest(nearest)
+        if prior is not None:
+            identity["prior_sha256"] = _digest([array for demo in prior for array in (demo.states, demo.actions)])
         return identity
+
+
+def _digest(arrays: Iterable[NDArray]) -> str:
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
 def build_env(config: LearnerConfig, *, training: bool, nearest: Nearest | None) -> gymnasium.Env:
     """The environment that the options describe; called in the worker processes."""
+    options = {"stop_at_success": config.stop_at_success, "reward": config.reward, "horizon": config.episode}
+    return _wrapped(config, StateEnv(policy_task(config.task), **options), training=training, nearest=nearest)
+
+
+def _wrapped(config: LearnerConfig, env: gymnasium.Env, *, training: bool, nearest: Nearest | None) -> gymnasium.Env:
+    """Key states, corrections and features around an environment of 100-D states."""
     task = policy_task(config.task)
-    env: gymnasium.Env = StateEnv(task, stop_at_success=config.stop_at_success, reward=config.reward, horizon=config.episode)
     shaping = {"shaping": config.shaping if training else 0.0, "gamma": config.shaping_gamma}
     if config.conditioning == "predicted":
         policy = KeyStatePolicy.load(config.policy_file, task.name, key_states=True)
@@ -193,7 +217,9 @@ def environments(config: LearnerConfig, count: int, *, training: bool, nearest: 
     return VecMonitor(DummyVecEnv(make) if count == 1 else ProcessVecEnv(make))
 
 
-def finished(config: LearnerConfig, out: Path, nearest: Nearest | None = None) -> dict[str, Any] | None:
+def finished(
+    config: LearnerConfig, out: Path, nearest: Nearest | None = None, prior: Prior | None = None
+) -> dict[str, Any] | None:
     """The result of a run in ``out`` that has taken all its steps; None where there is none.
 
     Raises:
@@ -202,7 +228,7 @@ def finished(config: LearnerConfig, out: Path, nearest: Nearest | None = None) -
     path = out / "curve.json"
     if not path.is_file() or (content := read_json(path))["config"]["steps"] < config.steps:
         return None
-    require_same_run(out, read_json(out / "options.json"), config.identity(nearest))
+    require_same_run(out, read_json(out / "options.json"), config.identity(nearest, prior))
     return content
 
 
@@ -213,25 +239,32 @@ class Learning:
         config: the learner.
         out: folder of the run.
         nearest: for conditioning=nearest.
+        prior: for prior=true.
         resume: go on from the last checkpoint in the folder.
 
     Raises:
         ValueError: the checkpoint is damaged, or of a run with other options; the message names both sides.
     """
 
-    def __init__(self, config: LearnerConfig, out: Path, nearest: Nearest | None = None, *, resume: bool = True) -> None:
+    def __init__(
+        self, config: LearnerConfig, out: Path, nearest: Nearest | None = None, prior: Prior | None = None, *, resume: bool = True
+    ) -> None:
         if (config.conditioning == "nearest") != (nearest is not None):
             raise ValueError(f"conditioning={config.conditioning}: demonstrations are for conditioning=nearest, which needs them")
+        if config.prior != (prior is not None):
+            raise ValueError(f"prior={str(config.prior).lower()}: prior data are for prior=true, which needs them")
         self.config, self.out = config, out
         saved = checkpoints(out / "checkpoints") if resume else []
         if saved:
-            require_same_run(out, read_json(out / "options.json"), config.identity(nearest))
+            require_same_run(out, read_json(out / "options.json"), config.identity(nearest, prior))
         elif resume and any((out / "checkpoints").glob("model_*.zip")):
             raise ValueError(f"{out / 'checkpoints'} holds pickles of an earlier version, which are not read; {ANEW}")
         self._envs = environments(config, config.envs, training=True, nearest=nearest)
         self._evaluation = environments(config, 1, training=False, nearest=nearest)
         try:
             self.model = _build(config, self._envs, tensorboard_log=str(out))
+            if prior is not None:
+                self.model.replay_buffer.prior = transitions(prior, partial(_wrapped, config, training=True, nearest=nearest))
             if saved:
                 self.checkpoint: Path | None = saved[-1]
                 """The file that this run has gone on from."""
@@ -240,7 +273,7 @@ class Learning:
                     read_buffer(buffer_of(self.checkpoint), self.model.replay_buffer)
             else:
                 self.checkpoint = None
-                self._begin(nearest)
+                self._begin(nearest, prior)
             self.done = self.model.num_timesteps
             """Environment steps that were taken before."""
             self._callback = self._evaluations()
@@ -280,7 +313,7 @@ class Learning:
         found, config = read_evaluations(self.out / "evaluations.npz"), self.config
         steps, successes = found["timesteps"].tolist(), found["successes"].sum(1).astype(int).tolist()
         content = {
-            "task": config.task,
+            "task": policy_task(config.task).name,
             "algorithm": config.algorithm,
             "conditioning": config.conditioning,
             "start": config.start,
@@ -295,14 +328,14 @@ class Learning:
         write_json(self.out / "curve.json", content)
         return content
 
-    def _begin(self, nearest: Nearest | None) -> None:
+    def _begin(self, nearest: Nearest | None, prior: Prior | None) -> None:
         """A folder without traces of another run."""
         for name in ("evaluations.npz", "curve.json", "best_model.pt", "model.pt"):
             (self.out / name).unlink(missing_ok=True)
         for pattern in ("model_*", "replay_buffer_*"):
             for path in (self.out / "checkpoints").glob(pattern):
                 path.unlink()
-        write_json(self.out / "options.json", self.config.identity(nearest))
+        write_json(self.out / "options.json", self.config.identity(nearest, prior))
         if nearest is not None:  # so that the learner can be loaded without its demonstrations
             write_arrays(self.out / "nearest.safetensors", dict(zip(NEAREST, nearest, strict=True)))
 
@@ -328,6 +361,8 @@ class Learning:
 
 def _build(config: LearnerConfig, envs: VecMonitor, **options: Any) -> BaseAlgorithm:
     given = copy.deepcopy(config.options)  # SB3 writes into some of them
+    if config.prior:
+        given["replay_buffer_class"] = PriorReplayBuffer
     return ALGORITHMS[config.algorithm]("MlpPolicy", envs, seed=config.seed, **given, **options)
 
 

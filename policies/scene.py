@@ -5,7 +5,8 @@ else in it follows from them. Two things are then done with the poses:
 
 * **Features** are relative: where the object is from the gripper, where the gripper would have to go to bring the object
   to its target, each at three scales. A cube looks the same in 24 rotations and a peg in four, so the
-  rotation of an object is the one nearest to the gripper among all that look the same.
+  rotation of an object is the one nearest to the gripper among all that look the same. What looks the same is said of a task in
+  its description.
 * **Displacements** make new training samples: the gripper (and what it holds) is moved rigidly by a little, or the object
   is turned in the hand, and the commanded poses stay where they were in the world. A policy that is trained on them
   corrects its errors instead of adding them up; no simulator is needed for it.
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infoatlas_rl.maniskill.states import STATE_INDEX
+from infoatlas_rl.maniskill.tasks import Task
 
 LENGTH_SCALES = (0.3, 0.05, 0.008)
 """Lengths are seen as tanh(length / scale), in m: across the table, a hand's breadth, the tolerance of a task."""
@@ -158,9 +160,12 @@ def _axis_rotations() -> Tensor:
     return torch.stack(found)
 
 
-CUBE = Symmetry(_axis_rotations(), aims=False)
-PEG = Symmetry(torch.stack([r for r in CUBE.rotations if r[0, 0] == 1]), aims=True)
-SYMMETRIES = {"PickCube": CUBE, "StackCube": CUBE, "PegInsertion": PEG}
+ROTATIONS = {"none": torch.eye(3)[None], "cube": _axis_rotations()}
+ROTATIONS["bar"] = torch.stack([r for r in ROTATIONS["cube"] if r[0, 0] == 1])
+
+
+def symmetry_of(task: Task) -> Symmetry:
+    return Symmetry(ROTATIONS[task.symmetry], task.aims)
 
 
 def canonical(rotation: Tensor, reference: Tensor, symmetry: Symmetry) -> Tensor:
@@ -227,6 +232,23 @@ def features(scene: Scene, symmetry: Symmetry) -> Tensor:
             target.rotation[..., :2, 0],
         ]
     return torch.cat(parts, -1)
+
+
+def raw_features(scene: Scene) -> Tensor:
+    """Poses ``(..., f)`` as ManiSkill's own observation states them, in the world, with the two offsets that it adds."""
+    parts = [
+        part for pose in (scene.tcp, scene.object, scene.target) for part in (pose.position, pose.rotation.flatten(-2)[..., :6])
+    ]
+    return torch.cat(
+        [
+            *parts,
+            scene.object.position - scene.tcp.position,
+            scene.target.position - scene.tip_position,
+            scene.sizes,
+            scene.width,
+        ],
+        -1,
+    )
 
 
 def _lengths(vector: Tensor) -> list[Tensor]:

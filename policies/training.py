@@ -8,7 +8,7 @@ of some steps with the episodes of its validation in ``step_<n>.jsonl``, and in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,11 @@ class PolicyTraining:
         self.record = record | {"demonstrations": {"path": str(demos.path), "count": len(demos), "seeds": seeds}}
         self.rounds: list[dict[str, Any]] = []
         torch.manual_seed(config.seed)
-        model = KeyStatePolicy(policy)
-        self.cloning = Cloning(model, Windows(demos, steps, policy.context, policy.chunk), config)
+        raw = policy.features == "raw"
+        if raw:
+            config = replace(config, displacement=replace(config.displacement, share=0.0))
+        windows = Windows(demos, steps, policy.context, policy.chunk, hindsight=not raw)
+        self.cloning = Cloning(KeyStatePolicy(policy), windows, config)
         self.checkpoint = out / "checkpoint.pt"
 
     def resume(self) -> bool:

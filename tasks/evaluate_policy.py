@@ -28,10 +28,10 @@ from infoatlas_rl.tasks.shell.progress import progress_bar
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Evaluate, print and write; returns what is written."""
-    asked, name = cfg.eval, policy_task(cfg.env.name).name
+    asked, task = cfg.eval, policy_task(cfg.env.task)
     evaluation = Evaluation.of(
-        Path(cfg.policy) if cfg.policy else released_policy(name),
-        name,
+        Path(cfg.policy) if cfg.policy else released_policy(task.name),
+        task,
         asked.split,
         first_seed=asked.first_seed,
         episodes=asked.episodes,

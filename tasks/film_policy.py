@@ -20,7 +20,7 @@ from infoatlas_rl.tasks.shell.options import hydra_main
 
 @hydra_main("film_policy")
 def main(cfg: DictConfig) -> None:
-    task, out = policy_task(cfg.env.name), Path(cfg.out)
+    task, out = policy_task(cfg.env.task), Path(cfg.out)
     policy = KeyStatePolicy.load(cfg.policy or released_policy(task.name), task.name, key_states=True)
     with lock_folder(out):
         for episode in film(policy, list(cfg.seeds), out):

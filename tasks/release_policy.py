@@ -26,7 +26,7 @@ LARGEST = 10 * 2**20
 
 
 def release(cfg: DictConfig) -> Path:
-    task = policy_task(cfg.env.name)
+    task = policy_task(cfg.env.task)
     if cfg.policy is None:
         raise ValueError("say which policy is to be released: policy=PATH")
     source = Path(cfg.policy)

@@ -18,6 +18,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl.files import lock_folder
+from infoatlas_rl.maniskill.tasks import describe
 from infoatlas_rl.policies.cloning import CloningConfig
 from infoatlas_rl.policies.policy import PolicyConfig
 from infoatlas_rl.policies.protocol import policy_task
@@ -35,9 +36,9 @@ defaults("train_policy/validation", ValidationConfig)
 
 def train(cfg: DictConfig) -> Path:
     """The whole job; returns the file of the policy."""
-    task, out, arm = policy_task(cfg.env.name), Path(cfg.out), cfg.keystates
+    task, out, arm = policy_task(cfg.env.task), Path(cfg.out), cfg.keystates
     policy, config, validation = (OmegaConf.to_object(cfg[name]) for name in ("policy", "training", "validation"))
-    if policy.task != task.name:
+    if policy.task != describe(task):
         raise ValueError(f"policy.task={policy.task} is no choice: with env={task.name} it is {task.name}")
     if arm.name == "none":
         config = replace(config, key_weight=0.0)

@@ -2,6 +2,7 @@
 
     python tasks/train_rl.py env=PickCube                                  # SAC
     python tasks/train_rl.py env=PickCube conditioning=predicted              # conditioned on key states, and shaped
+    python tasks/train_rl.py env=PickCube reward=sparse prior=true            # half of every batch from demonstrations (RLPD)
     python tasks/train_rl.py env=PegInsertion start=cloned                    # corrections of the cloned policy
 
 Writes to ``runs/rl/<env>/<name>-<seed>``, see ``policies/reinforcement.py``, whose ``load`` reads the learner again: success on
@@ -39,15 +40,16 @@ ConfigStore.instance().store(group="train_rl", name="learner", node={k: v for k,
 def train(cfg: DictConfig) -> dict[str, Any]:
     config, out = learner(cfg), Path(cfg.out)
     if config.uses_policy:  # it fits, before anything is started
-        KeyStatePolicy.load(config.policy_file, config.task, key_states=config.conditioning == "predicted")
+        KeyStatePolicy.load(config.policy_file, cfg.env.name, key_states=config.conditioning == "predicted")
+    demos = demonstrations(cfg, policy_task(cfg.env.task)) if config.prior else None
     nearest = _nearest(cfg) if config.conditioning == "nearest" else None
     torch.set_num_threads(cfg.threads)
     torch.set_float32_matmul_precision("medium")  # products of bfloat16 numbers, summed in float32: a third less time on CPUs
     with lock_folder(out):
-        if cfg.resume and (found := finished(config, out, nearest)) is not None:
+        if cfg.resume and (found := finished(config, out, nearest, demos)) is not None:
             print(f"{out / 'curve.json'} is there already, with all {config.steps} steps")
             return found
-        with Learning(config, out, nearest, resume=cfg.resume) as learning:
+        with Learning(config, out, nearest, demos, resume=cfg.resume) as learning:
             if learning.checkpoint is not None:
                 print(f"resumed from {learning.checkpoint} at step {learning.done}")
             seconds = learning.fit()
@@ -63,14 +65,19 @@ def learner(cfg: DictConfig) -> LearnerConfig:
     """The learner that the options describe."""
     given = {field.name: cfg[field.name] for field in fields(LearnerConfig) if field.name not in (*GIVEN, "eval")}
     options = OmegaConf.to_container(cfg[cfg.algorithm], resolve=True) if cfg.algorithm in ALGORITHMS else {}
-    return LearnerConfig(task=cfg.env.name, options=options, eval=CurveConfig(**cfg.eval), **given)
+    return LearnerConfig(
+        task=OmegaConf.to_container(cfg.env.task, resolve=True) if cfg.env.task else None,
+        options=options,
+        eval=CurveConfig(**cfg.eval),
+        **given,
+    )
 
 
 def _nearest(cfg: DictConfig) -> Nearest:
     """Key states and first states of the demonstrations."""
     try:
         read_key_states(cfg.keystates_path, [])  # there before anything is collected
-        demos = demonstrations(cfg, policy_task(cfg.env.name))
+        demos = demonstrations(cfg, policy_task(cfg.env.task))
         _, states = read_key_states(cfg.keystates_path, [demo.seed for demo in demos])
     except ValueError as error:
         raise ValueError(f"{error}; make them with: python tasks/discover_keystates.py env={cfg.env.name}") from error

@@ -241,9 +241,11 @@ def fake_demos(count=6, length=40, task="PickCube", control_mode="pd_joint_pos")
     class Demos(list):
         pass
 
+    from infoatlas_rl.maniskill.tasks import get_task
+
     out = Demos(demos)
     out.control_mode, out.path = control_mode, "demos.h5"
-    out.task = SimpleNamespace(name=task)
+    out.task = get_task(task)
     return out
 
 

@@ -101,16 +101,21 @@ class DrawnFrames:
                 axis.plot(*_arm(links).T, "-o", color="0.35", lw=2.5, ms=3)
                 for finger in _fingers(links):
                     axis.plot(*finger.T, "-", color="0.1", lw=3)
-        colour = iter(("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00"))
-        for name, values in demo.env_states["actors"].items():
-            if name not in ("ground", "table-workspace"):
-                pose = pose_matrix(values[step : step + 1].reshape(1, -1))[0]
-                half = demo.geometry.half_size if demo.geometry is not None and name == self.task.object else np.full(3, 0.02)
-                _draw_box(axis, pose, half, next(colour, "0.5"))
+        colours = iter(("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00"))
+        for row, (name, values) in enumerate(_things(demo).items()):
+            pose = pose_matrix(values[step : step + 1].reshape(1, -1))[0]
+            half = demo.geometry.half_size if demo.geometry is not None and name == self.task.object else np.full(3, 0.02)
+            colour = next(colours, "0.5")
+            _draw_box(axis, pose, half, colour)
+            part = {self.task.object: "object: ", self.task.target: "target: "}.get(name, "")
+            axis.text2D(
+                0.02, 0.02 + 0.05 * row, f"{part}{name}", transform=axis.transAxes, color=colour, fontsize=9, weight="bold"
+            )
         if mark is not None:
             style = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "markeredgewidth": 2}
             axis.plot(*np.reshape(mark.position, (3, 1)), color=COLOURS[mark.concept % len(COLOURS)], **style)
-        axis.set(xlim=(-0.45, 0.25), ylim=(-0.35, 0.35), zlim=(0, 0.7))
+        (x, y, _), half = _view(demo)
+        axis.set(xlim=(x - half, x + half), ylim=(y - half, y + half), zlim=(0, 2 * half))
         axis.view_init(elev=22, azim=-55)
         axis.set_xticklabels([])
         axis.set_yticklabels([])
@@ -120,6 +125,20 @@ class DrawnFrames:
 
     def close(self) -> None:
         pyplot().close(self._figure)
+
+
+def _things(demo: Demonstration) -> dict[str, NDArray[np.float32]]:
+    """The actors ``{name: (t, 13)}`` that are no furniture."""
+    return {name: values for name, values in demo.env_states["actors"].items() if name not in ("ground", "table-workspace")}
+
+
+def _view(demo: Demonstration) -> tuple[Array, float]:
+    """Centre ``(3,)`` and half width, in m, of what the gripper and the actors pass through."""
+    robot = next((v for name, v in demo.env_states["articulations"].items() if name.startswith("panda")), None)
+    hand = [] if robot is None else [_links(robot.reshape(len(robot), -1)[::5])["hand"][:, :3, 3]]
+    passed = np.concatenate([*hand, *(values.reshape(len(values), -1)[:, :3] for values in _things(demo).values())])
+    low, high = passed.min(0), passed.max(0)
+    return (low + high) / 2, max(0.15, float((high - low).max()) / 2 + 0.03)
 
 
 def _arm(links: dict[str, Array]) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Demonstration:
     """The raw simulation states, to set an environment to a step of the episode."""
     stage_ends: tuple[int, ...] = ()
     """Steps at which the motion planner ended a path or a movement of the gripper, where our collector noted them."""
+    success: NDArray[np.bool_] | None = None
+    """``(t,)``, whether the task was solved after every action, where that was recorded."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -89,7 +91,7 @@ def load_demonstrations(path: Path | str, task: Task, *, count: int | None = Non
     geometry_of = _GeometryReader(task)
     try:
         recorded = _read_trajectories(path, chosen)
-        for episode, (env_states, actions) in zip(chosen, recorded, strict=True):
+        for episode, (env_states, actions, success) in zip(chosen, recorded, strict=True):
             geometry = geometry_of(episode, env_states)
             with np.errstate(all="ignore"):  # what is not finite is refused below
                 states = encode_states(env_states, geometry, task)
@@ -104,6 +106,7 @@ def load_demonstrations(path: Path | str, task: Task, *, count: int | None = Non
                     geometry=geometry,
                     env_states=env_states,
                     stage_ends=tuple(episode.get("stage_ends", ())),
+                    success=success,
                 )
             )
     except ValueError as error:
@@ -122,10 +125,6 @@ def recorded_env(path: Path | str) -> str:
     """
     remedy = "say demos.path=FILE.h5 with its .json beside it"
     return _env_id(_read_meta(Path(path), remedy), Path(path), remedy)
-
-
-def geometry_to_json(geometry: Geometry) -> dict[str, Any]:
-    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(geometry).items()}
 
 
 def _read_meta(path: Path, remedy: str) -> dict[str, Any]:
@@ -190,10 +189,12 @@ def _short(value: Any) -> str:
 
 
 EnvStates = dict[str, dict[str, NDArray[np.float32]]]
+Recorded = tuple[EnvStates, NDArray[np.float32], NDArray[np.bool_] | None]
+"""Simulation states, actions and successes of an episode."""
 
 
-def _read_trajectories(path: Path, episodes: list[dict[str, Any]]) -> list[tuple[EnvStates, NDArray[np.float32]]]:
-    """Simulation states and actions of episodes.
+def _read_trajectories(path: Path, episodes: list[dict[str, Any]]) -> list[Recorded]:
+    """What is recorded of episodes.
 
     Raises:
         ValueError: what is wrong with the file.
@@ -212,7 +213,7 @@ class _Unfit(ValueError):
     """A sound HDF5 file that is no demonstration."""
 
 
-def _read_trajectory(file: h5py.File, name: str) -> tuple[EnvStates, NDArray[np.float32]]:
+def _read_trajectory(file: h5py.File, name: str) -> Recorded:
     group = _member(file, name, h5py.Group)
     if group.get("env_states", getlink=True) is None:
         raise _Unfit(f"{name} has no env_states, from which the state is computed; record with env states")
@@ -222,7 +223,16 @@ def _read_trajectory(file: h5py.File, name: str) -> tuple[EnvStates, NDArray[np.
     for kind, least in (("actors", 7), ("articulations", 13)):
         members = _member(states, kind, h5py.Group)
         env_states[kind] = {str(key): _numbers(members, str(key), steps=len(actions) + 1, least=least) for key in members}
-    return env_states, actions
+    return env_states, actions, _successes(group, len(actions))
+
+
+def _successes(group: h5py.Group, steps: int) -> NDArray[np.bool_] | None:
+    if group.get("success", getlink=True) is None:
+        return None
+    data = _member(group, "success", h5py.Dataset)
+    if data.is_virtual or data.external or data.dtype != bool or data.shape != (steps,):
+        raise _Unfit(f"{data.name} has shape {data.shape} and type {data.dtype}; ({steps},) of bool is needed, in this file")
+    return data[:]
 
 
 def _member(group: h5py.Group, name: str, kind: type) -> Any:

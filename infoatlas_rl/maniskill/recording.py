@@ -15,7 +15,6 @@ from typing import Any
 import h5py
 
 from infoatlas_rl.files import FullDiskError, full_disk, replace_file
-from infoatlas_rl.maniskill.demos import geometry_to_json
 from infoatlas_rl.maniskill.envs import make_env, read_geometry
 from infoatlas_rl.maniskill.tasks import Task
 
@@ -122,7 +121,7 @@ def recording(env: Any, part: Path, source: str, attempts: int, made_for: MadeFo
             self.flush_trajectory(save=reason is None)
             if reason is None:
                 episode = self._json_data["episodes"][-1]
-                episode |= {} if geometry is None else {"geometry": geometry_to_json(geometry)}
+                episode |= {} if geometry is None else {"geometry": geometry.to_json()}
                 episode |= {"stage_ends": stage_ends} if stage_ends else {}
             else:
                 failures.append({"seed": seed, "reason": reason})

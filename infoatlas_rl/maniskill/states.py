@@ -103,6 +103,10 @@ def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task
     object_pose = pose_matrix(moved[:, :7])
     target = pose_matrix(carrier[:, :7])
     target[:, :3, 3] = _apply(target, geometry.target_offset)
+    quaternion = carrier[:, 3:7]
+    if task.target_turn:
+        target[:, :3, :3] @= Rotation.from_euler("z", task.target_turn, degrees=True).as_matrix()
+        quaternion = _quaternion(target[:, :3, :3])
     tip = _apply(object_pose, geometry.tip_offset)
 
     t = len(qpos)
@@ -121,7 +125,7 @@ def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task
         "object_linear_velocity": moved[:, 7:10],
         "object_angular_velocity": moved[:, 10:13],
         "target_position": target[:, :3, 3],
-        "target_quaternion": _positive(carrier[:, 3:7], component=0),
+        "target_quaternion": _positive(quaternion, component=0),
         "object_half_size": np.tile(geometry.half_size, (t, 1)),
         "clearance": np.full((t, 1), geometry.clearance),
         "tcp_to_object": to_object,

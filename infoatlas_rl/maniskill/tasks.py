@@ -1,13 +1,14 @@
 """The tasks: which actor is moved, where it has to go, and how long an episode may take.
 
 Three points describe a task with a 100-D state. The *object* is the actor that is manipulated; its *tip* is the point of it that
-matters (the centre of a cube, the head of a peg); the *target* is the pose where the tip has to be.
+matters (the centre of a cube, the head of a peg); the *target* is the pose where the tip has to be. Any task of ManiSkill with
+one object and one target can be described so, in a file of ``configs/env``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,13 @@ class Geometry:
         for name in ("tip_offset", "target_offset", "half_size"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64).reshape(3))
 
+    def to_json(self) -> dict[str, Any]:
+        return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in asdict(self).items()}
+
+
+SYMMETRIES = ("none", "cube", "bar")
+"""How an object looks the same when it is turned: in no other way, as a cube, or as a bar of square section along x."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -45,6 +53,14 @@ class Task:
     """Ground-truth events in the order in which a demonstration passes them."""
     geometry: Geometry | None = None
     """Fixed sizes; None where they are drawn at reset."""
+    symmetry: str = "none"
+    """One of :data:`SYMMETRIES`, of the object."""
+    aims: bool = False
+    """The object has to have the rotation of its target; a cube may lie as it likes."""
+    hole: bool = False
+    """The target is a hole along its x axis, which the tip enters."""
+    target_turn: float = 0.0
+    """How far the target is turned against the actor that carries it, about its z axis, in degrees."""
 
 
 _CUBE = np.full(3, 0.02)
@@ -61,6 +77,7 @@ TASKS: dict[str, Task] = {
             target="goal_site",
             events=("reached", "grasped", "at_goal"),
             geometry=Geometry(_ORIGIN, _ORIGIN, _CUBE, 0.025),
+            symmetry="cube",
         ),
         Task(
             name="StackCube",
@@ -70,6 +87,7 @@ TASKS: dict[str, Task] = {
             target="cubeB",
             events=("reached", "grasped", "above", "placed", "released"),
             geometry=Geometry(_ORIGIN, np.array([0, 0, 0.04]), _CUBE, 0.005),
+            symmetry="cube",
         ),
         Task(
             name="PegInsertion",
@@ -78,26 +96,74 @@ TASKS: dict[str, Task] = {
             object="peg",
             target="box_with_hole",
             events=("reached", "grasped", "aligned", "inserted"),
+            symmetry="bar",
+            aims=True,
+            hole=True,
         ),
     )
 }
 
 
-def get_task(name: str, env_id: str | None = None, horizon: int = 250) -> Task:
+TaskDescription = str | Mapping[str, Any]
+"""What names a task: its name, or the arguments of :func:`get_task`."""
+
+
+def get_task(name: str, env_id: str | None = None, horizon: int = 250, **described: Any) -> Task:
     """Look a task up by its short name (``PegInsertion``) or by its ManiSkill id (``PegInsertionSide-v1``).
 
-    Any other task of ManiSkill is described by its ``env_id`` and horizon alone.
+    Any other task of ManiSkill is described by its ``env_id`` and horizon. If it has one object and one target, further fields of
+    :class:`Task` say so: ``object``, ``target``, ``geometry`` (the fields of :class:`Geometry`), ``symmetry``, ``aims`` and
+    ``target_turn``.
+
+    Raises:
+        ValueError: an unknown task, or a description that lacks something or says it wrongly.
     """
     for task in TASKS.values():
         if name in (task.name, task.env_id):
             return task
-    if env_id is not None:
+    if env_id is None:
+        raise ValueError(f"unknown env {name!r}; choose one of {', '.join(TASKS)}, or say its env_id")
+    if not described:
         return Task(name, env_id, horizon)
-    raise ValueError(f"unknown env {name!r}; choose one of {', '.join(TASKS)}")
+    needed = ("object", "target", "geometry")
+    unknown = sorted(set(described) - {*needed, "symmetry", "aims", "target_turn"})
+    if unknown or (missing := [key for key in needed if described.get(key) is None]):
+        fault = f"there is no {unknown[0]}" if unknown else f"{', '.join(missing)} is missing"
+        raise ValueError(
+            f"task {name}: {fault}; a task with a 100-D state is described by object, target, geometry, and if need be by "
+            "symmetry, aims, target_turn"
+        )
+    try:
+        geometry = Geometry(**described.pop("geometry"))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"task {name}: geometry needs tip_offset, target_offset and half_size, three numbers each, and clearance ({error})"
+        ) from error
+    task = Task(name, env_id, horizon, geometry=geometry, **described)
+    if task.symmetry not in SYMMETRIES:
+        raise ValueError(f"task {name}: symmetry={task.symmetry!r} is unknown; choose one of {', '.join(SYMMETRIES)}")
+    return task
 
 
-def configured_task(options: Mapping[str, Any] | None) -> Task:
-    """The task of a configuration's ``env.task``, the arguments of :func:`get_task`.
+def describe(task: Task) -> TaskDescription:
+    """What :func:`task_of` makes this task of again; JSON."""
+    if task.name in TASKS:
+        return task.name
+    said = {key: value for key, value in asdict(task).items() if key not in ("geometry", "events", "hole")}
+    return (
+        {**said, "geometry": task.geometry.to_json()}
+        if task.geometry
+        else {key: said[key] for key in ("name", "env_id", "horizon")}
+    )
+
+
+def task_of(description: TaskDescription) -> Task:
+    """The task of a name or of a description."""
+    return get_task(description) if isinstance(description, str) else get_task(**description)
+
+
+def configured_task(options: TaskDescription | None) -> Task:
+    """The task of a configuration's ``env.task``.
 
     Raises:
         ValueError: it names none, as ``env=any`` does, or an unknown one.
@@ -107,4 +173,4 @@ def configured_task(options: Mapping[str, Any] | None) -> Task:
             f"env=any stands for demonstrations that are there, and names no task of which new ones can be made; "
             f"say env={'|'.join(TASKS)}, or any other file of configs/env with an env_id"
         )
-    return get_task(**options)
+    return task_of(options)

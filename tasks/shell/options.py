@@ -16,6 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from infoatlas_rl.keystates.settings import METHODS, KeyStateConfig
 from infoatlas_rl.processes import end_with_process
@@ -24,6 +25,8 @@ STARTED_BY = "INFOATLAS_STARTED_BY"
 """Environment variable: the process that started this one as a part of its own work, and that it ends with."""
 MOST_THREADS = 8
 """Threads for a core."""
+OWN_ENVS: list[str] = []
+"""Tasks that files given as ``env=FILE.yaml`` describe."""
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -52,7 +55,7 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
         def entry() -> None:
             if STARTED_BY in os.environ:
                 end_with_process(int(os.environ[STARTED_BY]))
-            sys.argv[1:] = [_quoted(argument) for argument in sys.argv[1:]]
+            sys.argv[1:] = [_quoted(_own_env(argument)) for argument in sys.argv[1:]]
             _check_overrides(config_name, sys.argv[1:])
             hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(_for_people(run))()
 
@@ -71,6 +74,24 @@ def name_of_file(path: Any) -> str:
 
 
 OmegaConf.register_new_resolver("name_of_file", name_of_file, replace=True)
+
+
+def _own_env(argument: str) -> str:
+    """``env=mine/Task.yaml``, a file in the format of ``configs/env``, as a further choice of ``env``."""
+    path = Path(argument.removeprefix("env="))
+    if not argument.startswith("env=") or path.suffix not in (".yaml", ".yml"):
+        return argument
+    if not path.is_file():
+        sys.exit(f"error: {path}: no such file; it has to describe a task as configs/env/PlugCharger.yaml does")
+    try:
+        described = OmegaConf.load(path)
+        if not isinstance(described, DictConfig) or not {"name", "task", "concepts"} <= set(described):
+            raise ValueError("it lacks one of name, concepts, task")
+    except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
+        sys.exit(f"error: {path} describes no task as configs/env/PlugCharger.yaml does: {' '.join(str(error).split())}")
+    ConfigStore.instance().store(group="env", name=described.name, node=described)
+    OWN_ENVS.append(described.name)
+    return f"env={described.name}"
 
 
 def _quoted(argument: str) -> str:
@@ -116,6 +137,7 @@ def _check_overrides(config_name: str, arguments: list[str]) -> None:
     """Exit with the accepted names where an override names an option or a choice that does not exist."""
     overrides = [a.split("=", 1) for a in arguments if "=" in a and not a.startswith(("-", "+", "~", "hydra"))]
     groups = {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in CONFIGS.iterdir() if folder.is_dir()}
+    groups["env"] += OWN_ENVS
     text = (CONFIGS / f"{config_name}.yaml").read_text()
     mandatory = {name for name in groups if f"- {name}: ???" in text}
     for name in sorted(mandatory - {key for key, _ in overrides}):

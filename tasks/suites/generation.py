@@ -19,7 +19,7 @@ from infoatlas_rl.maniskill.collect import demo_path
 from infoatlas_rl.maniskill.demos import load_demonstrations
 from infoatlas_rl.maniskill.envs import make_env
 from infoatlas_rl.maniskill.recording import SOURCE_MODE
-from infoatlas_rl.maniskill.tasks import configured_task, get_task
+from infoatlas_rl.maniskill.tasks import Task, configured_task
 from infoatlas_rl.policies.cuts import find_cuts
 from infoatlas_rl.policies.evaluation import success_rate
 from infoatlas_rl.policies.generation import generated_path, make_plan
@@ -52,8 +52,8 @@ FEW = ("infoatlas", "even")
 
 
 class Job(NamedTuple):
-    env: str
-    concepts: int
+    task: Task
+    concepts: int | None
     arm: str
     count: int
     seed: int
@@ -82,14 +82,15 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _jobs(cfg: DictConfig) -> list[Job]:
-    demos = str(demo_path(cfg.paths.demos, configured_task(cfg.env.task), SOURCE_MODE))
+    task = configured_task(cfg.env.task)
+    demos = str(demo_path(cfg.paths.demos, task, SOURCE_MODE))
     jobs = []
     for seed in cfg.seeds:
         for count in cfg.counts:
             for arm in ARMS if count == cfg.all_cuts_at else FEW:
                 path = Path(cfg.run) / "rates" / f"{arm.replace(', ', '-').replace(' ', '-')}-{count}-{seed}.json"
                 scenes = range(cfg.first_seed, cfg.first_seed + cfg.scenes)
-                jobs.append(Job(cfg.env.name, cfg.env.concepts, arm, count, seed, demos, scenes, path))
+                jobs.append(Job(task, cfg.env.concepts, arm, count, seed, demos, scenes, path))
     return jobs
 
 
@@ -105,7 +106,7 @@ def measure_rate(job: Job) -> None:
     import torch
 
     torch.set_num_threads(1)
-    task = get_task(job.env)
+    task = job.task
     first = SPACING * job.seed
     demos = load_demonstrations(job.demos, task, count=first + job.count)
     demos = replace(demos, demonstrations=demos.demonstrations[first:])

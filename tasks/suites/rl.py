@@ -29,7 +29,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def _title(cfg: DictConfig) -> str:
-    return f"{cfg.env.name}, {cfg.reward.replace('_', ' ')} reward"
+    return f"{cfg.env.name}, {cfg.reward.replace('_', ' ')} reward{', demonstrations in every batch' if cfg.prior else ''}"
 
 
 def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
@@ -39,6 +39,7 @@ def _folder(cfg: DictConfig, arm: str, seed: int) -> Path:
 def _job(cfg: DictConfig, arm: str, seed: int) -> None:
     folder = _folder(cfg, arm, seed)
     options = [f"env={cfg.env.name}", f"reward={cfg.reward}", f"seed={seed}", f"out={folder}", *paths(cfg)]
+    options += cfg.prior_options.split() if cfg.prior else []
     run_task("train_rl", folder / "train_rl.txt", *options, *cfg.arms[arm].split(), *cfg.train.split())
 
 
@@ -64,7 +65,7 @@ def _write(cfg: DictConfig) -> None:
             ran = {"version": found[0]["version"], "machine": found[0]["machine"]}
     if not arms:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
-    _, policy = KeyStatePolicy.load_with_record(released_policy(policy_task(cfg.env.name).name))
+    _, policy = KeyStatePolicy.load_with_record(released_policy(policy_task(cfg.env.task).name))
     result = {
         "arms": arms,
         "weights_sha256": policy["keystates"]["weights_sha256"],

@@ -22,7 +22,7 @@ from infoatlas_rl.policies.conditioning import (
 )
 from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
 from infoatlas_rl.policies.rollout import Trace, rollout
-from infoatlas_rl.policies.scene import CUBE, Scene, features
+from infoatlas_rl.policies.scene import Scene, features, symmetry_of
 
 pytestmark = pytest.mark.simulator
 
@@ -128,7 +128,7 @@ def test_learners_see_the_features_of_cloned_policies(env):
     observation, _ = wrapped.reset(seed=0)
     raw, _ = inner.reset(seed=0)
     assert observation.shape == wrapped.observation_space.shape
-    expected = features(Scene.from_states(torch.tensor(raw[:STATE_DIM])), CUBE).numpy()
+    expected = features(Scene.from_states(torch.tensor(raw[:STATE_DIM])), symmetry_of(PICK)).numpy()
     np.testing.assert_array_equal(observation[: len(expected)], expected)
     np.testing.assert_allclose(observation[len(expected) : -1], np.tanh(raw[STATE_DIM:-1] / 0.1), atol=1e-6)
     assert np.abs(observation).max() < 5

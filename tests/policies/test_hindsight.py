@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
+from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.policies.dataset import Windows, _in_hindsight
 from infoatlas_rl.policies.scene import Scene
 
@@ -69,16 +70,16 @@ def assert_same(scene, other):
         assert torch.equal(getattr(scene, name), getattr(other, name))
 
 
-@pytest.mark.parametrize("task", ["PegInsertion", "PickCube"])
-def test_samples_have_the_target_in_hindsight_where_the_object_has_to_aim(task):
+@pytest.mark.parametrize(("task", "hindsight"), [("PegInsertion", True), ("PegInsertion", False), ("PickCube", True)])
+def test_samples_have_the_target_in_hindsight_where_it_is_a_hole(task, hindsight):
     states = peg_states()
     robot = np.zeros((5, 31), np.float32)
     robot[:, 3], robot[:, 13:20] = 1, [0, 0.4, 0, -2.0, 0, 2.4, 0.8]
     actions = np.concatenate([robot[1:, 13:20], np.ones((4, 1), np.float32)], 1)
     articulations = {"articulations": {"panda_wristcam": robot}}
     demo = SimpleNamespace(states=states.numpy().astype(np.float64), actions=actions, env_states=articulations, seed=0)
-    demos = type("Demos", (list,), {"control_mode": "pd_joint_pos", "path": "demos.h5", "task": SimpleNamespace(name=task)})
-    windows = Windows(demos([demo]), np.array([[2]]), context=2, chunk=2)
-    aside = torch.tensor([-0.003, 0.0, -0.002]) if task == "PegInsertion" else torch.zeros(3)
+    demos = type("Demos", (list,), {"control_mode": "pd_joint_pos", "path": "demos.h5", "task": get_task(task)})
+    windows = Windows(demos([demo]), np.array([[2]]), context=2, chunk=2, hindsight=hindsight)
+    aside = torch.tensor([-0.003, 0.0, -0.002]) if task == "PegInsertion" and hindsight else torch.zeros(3)
     expected = (torch.tensor(TARGET) + aside).expand(4, 3)  # of the states that an action follows
     torch.testing.assert_close(windows.scenes.target.position, expected, atol=1e-6, rtol=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from infoatlas_rl.maniskill.states import STATE_DIM
 from infoatlas_rl.policies.cloning import Cloning, CloningConfig
 from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
+from infoatlas_rl.policies.scene import Pose, raw_features
 from infoatlas_rl.weights import WeightsError
 from tests.conftest import random_states, small_policy
 
@@ -133,3 +135,23 @@ def test_others_can_read_a_policy(policy, tmp_path):
 def test_a_policy_has_at_least_one_of_everything(name):
     with pytest.raises(ValueError, match=f"policy.{name} has to be at least 1, not 0"):
         small_policy(**{name: 0})
+
+
+def test_a_raw_policy_sees_poses_in_the_world_and_commands_in_no_frame(windows):
+    """What it does depends on the network alone: a gripper elsewhere leads to the same offsets, if the network says the same."""
+    policy = small_policy(features="raw")
+    batch = windows.batch(torch.arange(4), torch.Generator())
+    scene = batch.scenes
+    raw = raw_features(scene)
+    torch.testing.assert_close(raw[..., :3], scene.tcp.position)
+    torch.testing.assert_close(raw[..., 27:30], scene.object.position - scene.tcp.position)
+    assert policy.input_mean.shape == (raw.shape[-1] + 1,)
+    written = torch.randn(4, 8, 17), torch.randn(4, 4, 21)
+    here = policy.decode(scene, *written)
+    there = policy.decode(replace(scene, tcp=Pose(scene.tcp.position + 0.1, scene.tcp.rotation)), *written)
+    torch.testing.assert_close(here, there)
+    relative = small_policy()
+    moved = replace(scene, tcp=Pose(scene.tcp.position + 0.1, scene.tcp.rotation))
+    assert (relative.decode(scene, *written)[0] - relative.decode(moved, *written)[0]).abs().max() > 0.01
+    with pytest.raises(ValueError, match="features=pixels is unknown; choose one of relative, raw"):
+        small_policy(features="pixels")

@@ -7,19 +7,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from infoatlas_rl.maniskill.tasks import TASKS
+from infoatlas_rl.maniskill.tasks import SYMMETRIES, get_task
 from infoatlas_rl.policies.scene import (
-    CUBE,
-    PEG,
-    SYMMETRIES,
+    ROTATIONS,
     Pose,
     Scene,
     features,
     frames,
     rotation_matrix,
     rotation_vector,
+    symmetry_of,
 )
 from tests.conftest import random_states
+
+CUBE, PEG = symmetry_of(get_task("PickCube")), symmetry_of(get_task("PegInsertion"))
 
 
 def turned_object(scene, rotation):
@@ -85,5 +86,9 @@ def test_the_target_frame_is_where_the_gripper_has_to_go():
     torch.testing.assert_close(arrived.object.rotation[:, :, 0], scene.target.rotation[:, :, 0], atol=1e-3, rtol=0)
 
 
-def test_every_task_has_a_symmetry():
-    assert set(SYMMETRIES) == set(TASKS)
+def test_every_symmetry_is_a_group_of_rotations():
+    assert set(ROTATIONS) == set(SYMMETRIES)
+    assert [len(ROTATIONS[name]) for name in SYMMETRIES] == [1, 24, 4]
+    for rotations in ROTATIONS.values():
+        products = torch.einsum("aij,bjk->abik", rotations, rotations).flatten(0, 1)
+        assert (torch.cdist(products.flatten(1), rotations.flatten(1)).amin(1) == 0).all()
