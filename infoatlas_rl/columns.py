@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,8 +60,9 @@ def read_table(path: Path | str) -> dict[str, NDArray[Any]]:
         raise ValueError(f"{path}: files of this kind are not read; accepted are {', '.join(FORMATS)}")
     try:
         return _read(path)
-    except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: cannot be read as {path.suffix} ({' '.join(str(error).split())})") from error
+    except Exception as error:  # csv, zip files, headers of arrays and Parquet tell of damage by errors of many kinds
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: cannot be read as {path.suffix} ({said})") from error
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -83,11 +83,8 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             try:
                 import pyarrow.parquet as parquet
             except ImportError as error:
-                raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
-            try:
-                table = parquet.read_table(path)
-            except Exception as error:  # pyarrow has errors of its own
-                raise ValueError(str(error)) from error
+                raise ValueError("reading Parquet needs pyarrow: pip install 'infoatlas-rl[data]'") from error
+            table = parquet.read_table(path)
             return {name: table.column(name).to_numpy() for name in table.column_names}
         case ".npy":
             matrix = np.load(path, allow_pickle=False)

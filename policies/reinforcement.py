@@ -25,6 +25,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import CallbackList, EvalCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
+from infoatlas_rl.checks import check_kinds
 from infoatlas_rl.files import require_same_run, sha256
 from infoatlas_rl.policies.conditioning import (
     FeatureObservations,
@@ -80,6 +81,7 @@ class CurveConfig:
     """Neither scenes of demonstrations nor those of the evaluation of policies."""
 
     def __post_init__(self) -> None:
+        check_kinds(self, "eval.")
         for name, least in (("every", 1), ("episodes", 1), ("first_seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"eval.{name} has to be at least {least}, not {getattr(self, name)}")
@@ -119,6 +121,7 @@ class LearnerConfig:
     eval: CurveConfig = field(default_factory=CurveConfig)
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         policy_task(self.task)
         choices = {"algorithm": tuple(ALGORITHMS), "conditioning": CONDITIONINGS, "start": STARTS, "reward": REWARDS}
         for name, accepted in choices.items():

@@ -159,8 +159,8 @@ def test_the_defaults_of_options_are_those_of_the_code():
 def test_the_quick_experiment_trains_with_its_own_key_states():
     quick, found = (compose(name, "env=PickCube", "experiment=quick") for name in ("train_policy", "discover_keystates"))
     assert quick.keystates.path == f"{found.out}/keystates.npz"
-    # Discovery has one option more, of data sets that policies are not trained on.
-    assert quick.demos == {name: value for name, value in found.demos.items() if name != "columns"}
+    # Discovery has two options more, of data sets that policies are not trained on.
+    assert quick.demos == {name: value for name, value in found.demos.items() if name not in ("columns", "annotate")}
     assert quick.name == "quick-infoatlas-0"
     assert quick.training.steps < quick.env.training_steps
     even = compose("train_policy", "env=PickCube", "experiment=quick", "keystates=even")
