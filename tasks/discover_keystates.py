@@ -88,8 +88,8 @@ def _source(cfg: DictConfig) -> Source:
         return Source.of_dataset(found)
     if cfg.demos.columns is not None:
         raise ValueError(
-            "demos.columns chooses among the columns of robomimic, LeRobot and diffusion policy; of ManiSkill's files and of .npz the "
-            "whole state is taken: leave demos.columns out, or write an .npz of the columns alone"
+            "demos.columns chooses among the columns of robomimic, LeRobot and diffusion policy; of ManiSkill's files and of "
+            ".npz the whole state is taken: leave demos.columns out, or write an .npz of the columns alone"
         )
     if str(path).endswith(".npz"):
         return Source.of_file(path)

@@ -33,15 +33,16 @@ def require_place_for_subtasks(path: Path | str) -> None:
     """
     if format_of(path) != "LeRobot" or not str(_info(Path(path)).get("codebase_version")).startswith("v3"):
         raise DatasetError(
-            f"{path}: only LeRobot data sets of version 3 have a place for subtasks, demos.annotate=true; those of 2.1 are converted "
-            "by lerobot, and key states of all formats are in keystates.json and .csv"
+            f"{path}: only LeRobot data sets of version 3 have a place for subtasks, demos.annotate=true; those of 2.1 are "
+            "converted by lerobot, and key states of all formats are in keystates.json and .csv"
         )
     for file, table in _tables(Path(path)):
         for rows in table.column(COLUMNS[0]).to_pylist() if COLUMNS[0] in table.column_names else ():
             for row in rows or ():
                 if row["style"] == "subtask" and not OURS.fullmatch(row["content"] or ""):
                     raise DatasetError(
-                        f"{file}: it has subtasks already ({row['content']!r}), which are not replaced; annotate a copy without them"
+                        f"{file}: it has subtasks already ({row['content']!r}), which are not replaced; annotate a copy without "
+                        "them"
                     )
 
 

@@ -1,4 +1,4 @@
-"""How many cases are tried, and their count: a few in every run of the tests, ``--hypothesis-profile=many`` for 20 000 and more."""
+"""How many cases are tried, and their count: a few in every run of the tests, over 20 000 with ``--hypothesis-profile=many``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,17 @@ from hypothesis import HealthCheck, given, settings
 
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 settings.register_profile("few", max_examples=40, derandomize=True, **QUIET)
-settings.register_profile("many", max_examples=2000, print_blob=True, **QUIET)
+settings.register_profile("many", max_examples=1200, print_blob=True, **QUIET)
 settings.load_profile("few")  # the option of the command line comes after it
+
+
+def refused(error: Exception, *names: str) -> None:
+    """See that a refusal is one line that says something, and that it names one of these."""
+    said = str(error)
+    assert 15 < len(said) < 1500
+    assert "\n" not in said
+    assert not names or any(name in said for name in names), said
+
 
 _done: Counter[str] = Counter()
 

@@ -17,7 +17,7 @@ from infoatlas_rl.pretraining.atlas import AtlasConfig
 from infoatlas_rl.pretraining.head import CalibrateConfig
 from infoatlas_rl.pretraining.infonet import InfoNetTraining
 from infoatlas_rl.pretraining.trainer import PretrainConfig
-from tests.hostile.conftest import cases
+from tests.hostile.conftest import cases, refused
 
 pytest.importorskip("mani_skill")
 pytest.importorskip("stable_baselines3")
@@ -57,10 +57,7 @@ def test_settings_are_kept_or_refused(given_settings):
     try:
         config = kind(**NEEDED.get(kind, {}) | changed)
     except (ValueError, TypeError) as error:
-        assert "\n" not in str(error)
-        assert len(str(error)) < 400
-        assert any(name in str(error) for name in changed), error
-        return
+        return refused(error, *changed)
     for name, value in changed.items():
         assert isinstance(value, int | float | str | list | dict | tuple | type(None)), (name, value)
         assert not isinstance(value, float) or math.isfinite(value), (name, value)

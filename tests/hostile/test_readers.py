@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
 from collections.abc import Callable
@@ -17,16 +16,16 @@ from hypothesis import strategies as st
 from infoatlas_rl import InfoAtlas
 from infoatlas_rl.columns import read_columns
 from infoatlas_rl.estimator.model import write_weights
-from infoatlas_rl.files import read_checkpoint, sha256
+from infoatlas_rl.files import read_checkpoint
 from infoatlas_rl.keystates.datasets import load_dataset
 from infoatlas_rl.keystates.files import load_trajectories, read_key_states
 from infoatlas_rl.weights import WeightsError
 from tests.conftest import TINY, small_policy
-from tests.hostile.conftest import cases
+from tests.hostile.conftest import cases, refused
 from tests.keystates.test_datasets import write_lerobot, write_robomimic, write_zarr
 from tests.maniskill.test_demos import write_demonstrations
 
-h5py = pytest.importorskip("h5py")
+pytest.importorskip("h5py")
 pytest.importorskip("mani_skill")
 pytest.importorskip("stable_baselines3")
 
@@ -57,7 +56,9 @@ def curve(path: Path) -> None:
 
 
 FORMATS = {
-    "csv": Format(lambda p: p.write_text("a,b\n" + "1,2\n3,4\n" * 20), lambda p: read_columns(p, "0:", drop_missing=True), "t.csv"),
+    "csv": Format(
+        lambda p: p.write_text("a,b\n" + "1,2\n3,4\n" * 20), lambda p: read_columns(p, "0:", drop_missing=True), "t.csv"
+    ),
     "parquet": Format(parquet_table, lambda p: read_columns(p, "0:"), "t.parquet"),
     "npy": Format(lambda p: np.save(p, np.eye(9)), lambda p: read_columns(p, "0:"), "t.npy"),
     "npz": Format(lambda p: np.savez(p, a=np.eye(9), b=np.arange(9)), lambda p: read_columns(p, "0:"), "t.npz"),
@@ -79,7 +80,9 @@ DAMAGE = st.lists(
     st.tuples(
         st.sampled_from(["cut", "flip", "flip", "flip", "write", "drop", "insert", "zero"]),
         st.floats(0, 1),
-        st.one_of(st.binary(min_size=1, max_size=24), st.sampled_from([b"\xff" * 8, b"\x00" * 8, b"9" * 12, b"nan", b"-1", b"{}"])),
+        st.one_of(
+            st.binary(min_size=1, max_size=24), st.sampled_from([b"\xff" * 8, b"\x00" * 8, b"9" * 12, b"nan", b"-1", b"{}"])
+        ),
     ),
     min_size=1,
     max_size=4,
@@ -129,6 +132,4 @@ def test_a_damaged_file_is_read_or_refused(name, good, tmp_path_factory, damage,
         try:
             read(path)
         except (ValueError, WeightsError) as error:
-            assert "\n" not in str(error), error
-            assert any(part in str(error) for part in (path.stem, file.stem)), error
-            assert len(str(error)) < 1500
+            refused(error, path.stem, file.stem)

@@ -49,7 +49,9 @@ def test_every_frame_tells_its_stage(dataset):
     write_subtasks(dataset, STEPS)
     after = table_of(dataset)
     assert after.select(before.column_names).equals(before)
-    assert str(after.schema.field("language_persistent").type).startswith("list<element: struct<role: string, content: string, style")
+    assert str(after.schema.field("language_persistent").type).startswith(
+        "list<element: struct<role: string, content: string, style"
+    )
     features = json.loads((dataset / "meta/info.json").read_text())["features"]
     language = {"dtype": "language", "shape": [1], "names": None}
     assert features == FEATURES | {"language_persistent": language, "language_events": language}
@@ -105,7 +107,13 @@ def test_the_command_annotates_a_data_set(dataset, tmp_path):
     from infoatlas_rl.tasks.discover_keystates import discover
 
     shutil.copytree(dataset, tmp_path / "mine")
-    options = ["env=any", f"demos.path={tmp_path / 'mine'}", "demos.annotate=true", f"paths.root={tmp_path}", "discovery.concepts=2"]
+    options = [
+        "env=any",
+        f"demos.path={tmp_path / 'mine'}",
+        "demos.annotate=true",
+        f"paths.root={tmp_path}",
+        "discovery.concepts=2",
+    ]
     quick = ["estimator.k=2", "profile.slices=2", "profile.k=2", "discovery.epochs=4"]
     out = discover(compose("discover_keystates", *options, *quick))
     found = json.loads((out / "keystates.json").read_text())["episodes"]
