@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
+from collections.abc import Mapping
+from dataclasses import fields
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import torch
@@ -18,8 +20,46 @@ MIN_SAMPLES = 8
 """Fewer samples than this are refused."""
 
 
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "int": (Integral, "an integer"),
+    "float": (Real, "a number"),
+    "bool": (bool, "true or false"),
+    "str": (str, "text"),
+    "list[float]": ((list, tuple), "a list of numbers"),
+    "dict[str, Any]": (Mapping, "options by name"),
+}
+MOST_INTEGER = 2**63 - 1
+
+
+def check_kinds(config: Any, prefix: str = "") -> None:
+    """Raise a ``ValueError`` where a field of a dataclass holds another kind of value than it is declared with.
+
+    Args:
+        prefix: of the names in messages, as ``"training."``.
+    """
+
+    def fits(value: Any, kind: str) -> bool:
+        if kind == "Any":  # is checked where it is read
+            return True
+        if kind not in _KINDS:  # another dataclass
+            return type(value).__name__ == kind
+        if isinstance(value, bool) != (kind == "bool"):
+            return False
+        return isinstance(value, _KINDS[kind][0]) and not (isinstance(value, Integral) and abs(value) > MOST_INTEGER)
+
+    for field in fields(config):
+        value, kind, optional = getattr(config, field.name), *str(field.type).partition(" | None")[:2]
+        if optional and value is None:
+            continue
+        if not fits(value, kind) or (kind == "list[float]" and not all(fits(entry, "float") for entry in value)):
+            accepted = _KINDS[kind][1] if kind in _KINDS else f"a {kind}"
+            raise ValueError(f"{prefix}{field.name} has to be {accepted}{' or null' * bool(optional)}, not {value!r:.60}")
+
+
 def check_numbers(config: Any, *, or_zero: tuple[str, ...] = ()) -> None:
-    """Raise a ``ValueError`` where a number among the fields of a dataclass is not positive and finite, or 0 where it may be."""
+    """:func:`check_kinds`, and a ``ValueError`` where a number among the fields is not positive and finite, or 0 where it may
+    be."""
+    check_kinds(config)
     for name, value in vars(config).items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue

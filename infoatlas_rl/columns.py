@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +29,9 @@ def read_columns(path: Path | str, *selections: str, drop_missing: bool = False)
     """
     path, table = Path(path), read_table(path)
     chosen = [_choose(path, list(table), selection) for selection in selections]
-    if scalars := [name for names in chosen for name in names if np.ndim(table[name]) == 0]:
-        raise ValueError(f"{path}: {scalars[0]} is a single value; accepted are columns (n,) and (n, d)")
-    used = {name: len(table[name]) for names in chosen for name in names}
-    if len(set(used.values())) > 1:
-        raise ValueError(f"{path}: columns of different lengths: {', '.join(f'{name} {n}' for name, n in used.items())}")
-    missing = np.zeros(next(iter(used.values())), dtype=bool)
-    for name in used:
-        missing |= missing_in(table[name])
-    if missing.any() and not drop_missing:
-        name = next(name for name in used if missing_in(table[name]).any())
-        row = int(np.flatnonzero(missing_in(table[name]))[0])
-        raise ValueError(
-            f"{path}: column {name} has no value in row {row + 1} of the data; {int(missing.sum())} of {len(missing)} rows have "
-            "gaps: --drop-missing leaves them out"
-        )
-    return [np.hstack([numbers_of(path, name, table[name][~missing]) for name in names]) for names in chosen]
+    used = {name: table[name] for names in chosen for name in names}
+    kept = whole_rows(used, drop=drop_missing, remedy="--drop-missing leaves them out", where=f"{path}: ")
+    return [np.hstack([numbers_of(path, name, table[name][kept]) for name in names]) for names in chosen]
 
 
 def read_table(path: Path | str) -> dict[str, NDArray[Any]]:
@@ -61,8 +47,9 @@ def read_table(path: Path | str) -> dict[str, NDArray[Any]]:
         raise ValueError(f"{path}: files of this kind are not read; accepted are {', '.join(FORMATS)}")
     try:
         return _read(path)
-    except (OSError, ValueError, KeyError, EOFError, UnicodeDecodeError, csv.Error, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: cannot be read as {path.suffix} ({' '.join(str(error).split())})") from error
+    except Exception as error:  # csv, zip files, headers of arrays and Parquet tell of damage by errors of many kinds
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: cannot be read as {path.suffix} ({said})") from error
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -83,11 +70,8 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             try:
                 import pyarrow.parquet as parquet
             except ImportError as error:
-                raise ValueError("reading Parquet needs pyarrow: pip install pyarrow") from error
-            try:
-                table = parquet.read_table(path)
-            except Exception as error:  # pyarrow has errors of its own
-                raise ValueError(str(error)) from error
+                raise ValueError("reading Parquet needs pyarrow: pip install 'infoatlas-rl[data]'") from error
+            table = parquet.read_table(path)
             return {name: table.column(name).to_numpy() for name in table.column_names}
         case ".npy":
             matrix = np.load(path, allow_pickle=False)
@@ -98,6 +82,33 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         case _:
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
+
+
+def whole_rows(columns: Mapping[str, NDArray[Any]], *, drop: bool, remedy: str, where: str = "") -> NDArray[np.bool_]:
+    """Which rows ``(n,)`` have a value in all columns.
+
+    Args:
+        drop: rows with gaps are no error.
+        remedy, where: last and first words of the message.
+
+    Raises:
+        ValueError: single values, columns of different lengths, or gaps; the message names the column and the row.
+    """
+    if single := [name for name, column in columns.items() if np.ndim(column) == 0]:
+        raise ValueError(f"{where}{single[0]} is a single value; accepted are columns (n,) and (n, d)")
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{where}columns of different lengths: {', '.join(f'{name} {n}' for name, n in lengths.items())}")
+    gaps = {name: missing_in(column) for name, column in columns.items()}
+    kept = ~np.any(list(gaps.values()), axis=0)
+    if not kept.all() and not drop:
+        name = next(name for name, gap in gaps.items() if gap.any())
+        row = int(np.flatnonzero(gaps[name])[0])
+        raise ValueError(
+            f"{where}column {name} has no value in row {row + 1} of the data; {int((~kept).sum())} of {len(kept)} rows have "
+            f"gaps: {remedy}"
+        )
+    return kept
 
 
 def _choose(path: Path, names: Sequence[str], selection: str) -> list[str]:

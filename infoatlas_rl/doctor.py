@@ -20,6 +20,13 @@ from pathlib import Path
 
 from infoatlas_rl.files import lock_holder
 
+CHECKOUT = Path(__file__).parents[1]
+ROBOT = (
+    "pip install -c constraints.txt -e '.[robot]'"
+    if (CHECKOUT / "constraints.txt").is_file()
+    else "pip install 'infoatlas-rl[robot]'"
+)
+"""What installs the robot extra: in a checkout the tested versions, of a wheel what it asks for."""
 GOOD, NOTE, FAULT = "ok", "note", "FAULT"
 
 
@@ -63,9 +70,7 @@ def check_robot_extra() -> Finding:
     needed = ("mani_skill", "sapien", "gymnasium", "stable_baselines3", "hydra", "h5py", "rich", "matplotlib", "tensorboard")
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        return Finding(
-            "robot extra", NOTE, f"not installed: {', '.join(missing)}", "pip install -c constraints.txt -e '.[robot]'"
-        )
+        return Finding("robot extra", NOTE, f"not installed: {', '.join(missing)}", ROBOT)
     return Finding("robot extra", GOOD, f"mani_skill {_version('mani_skill')}, sapien {_version('sapien')}")
 
 
@@ -76,7 +81,7 @@ def check_numpy_mplib() -> Finding:
             "numpy and mplib",
             NOTE,
             f"numpy {numpy}, no mplib: no motion planning",
-            "pip install -c constraints.txt -e '.[robot]'",
+            ROBOT,
         )
     if int(numpy.split(".")[0]) >= 2:
         return Finding(
@@ -90,7 +95,7 @@ def check_numpy_mplib() -> Finding:
 
 def check_gymnasium() -> Finding:
     if importlib.util.find_spec("gymnasium") is None:
-        return Finding("gymnasium", NOTE, "not installed", "pip install -c constraints.txt -e '.[robot]'")
+        return Finding("gymnasium", NOTE, "not installed", ROBOT)
     version = _version("gymnasium")
     if version.startswith("0."):
         return Finding("gymnasium", FAULT, f"{version}: the environments here follow gymnasium 1", "pip install 'gymnasium>=1.0'")
@@ -99,7 +104,7 @@ def check_gymnasium() -> Finding:
 
 def check_rendering() -> Finding:
     if importlib.util.find_spec("sapien") is None:
-        return Finding("rendering", NOTE, "SAPIEN is not installed", "pip install -c constraints.txt -e '.[robot]'")
+        return Finding("rendering", NOTE, "SAPIEN is not installed", ROBOT)
     # In a process of its own: a broken Vulkan driver can end the process that asks.
     code = "from infoatlas_rl.maniskill.renderless import rendering_device as r; print('device:', r())"
     answer = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
@@ -120,7 +125,7 @@ def check_rendering() -> Finding:
 
 def check_simulator() -> Finding:
     if importlib.util.find_spec("mani_skill") is None:
-        return Finding("simulator", NOTE, "ManiSkill is not installed", "pip install -c constraints.txt -e '.[robot]'")
+        return Finding("simulator", NOTE, "ManiSkill is not installed", ROBOT)
     code = (
         "from infoatlas_rl.maniskill.envs import make_env, read_state; from infoatlas_rl.maniskill.tasks import get_task;"
         "t = get_task('PickCube'); e = make_env(t); e.reset(seed=0); e.step(e.action_space.sample());"
@@ -129,7 +134,7 @@ def check_simulator() -> Finding:
     answer = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     if "state: 100" not in answer.stdout:
         last = (answer.stderr.strip().splitlines() or ["no message"])[-1]
-        return Finding("simulator", FAULT, f"PickCube does not step: {last}", "pip install -c constraints.txt -e '.[robot]'")
+        return Finding("simulator", FAULT, f"PickCube does not step: {last}", ROBOT)
     return Finding("simulator", GOOD, "PickCube steps")
 
 

@@ -260,6 +260,10 @@ class InfoAtlasLoss(nn.Module):
                 value = both - dependence(x, z, views=False)
             else:
                 views = x.shape[-1] == y.shape[-1] if self.views is None else self.views
+                if views and x.shape[-1] != y.shape[-1]:
+                    raise ValueError(
+                        f"views=True is for x and y in one space, but they have {x.shape[-1]} and {y.shape[-1]} columns"
+                    )
                 value = dependence(x, y, views=views)
         return value if batched else value[0]
 

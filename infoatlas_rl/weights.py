@@ -111,5 +111,5 @@ def read_model(path: Path, file_format: str, build: Callable[[dict[str, Any]], M
         model.load_state_dict(tensors, strict=True)
         record = json.loads(header["record"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path}: weights and architecture do not match: {error}") from error
+        raise WeightsError(f"{path}: weights and architecture do not match: {' '.join(str(error).split())}") from error
     return model, record

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from infoatlas_rl.checks import check_kinds
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
 from infoatlas_rl.policies.dataset import Batch, Displacement, Windows
 from infoatlas_rl.policies.policy import KeyStatePolicy
@@ -50,6 +51,7 @@ class CloningConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_kinds(self, "training.")
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} has to be at least 1, not {getattr(self, name)}")

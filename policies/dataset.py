@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from infoatlas_rl.checks import check_kinds
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.events import grasped
 from infoatlas_rl.policies.control import commanded_poses
@@ -52,6 +53,7 @@ class Displacement:
     """of samples that are displaced"""
 
     def __post_init__(self) -> None:
+        check_kinds(self, "training.displacement.")
         for name in ("move", "turn", "slip", "slip_turn"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"training.displacement.{name} has to be 0 or more and finite, not {getattr(self, name)}")

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -120,7 +119,7 @@ def read_evaluations(path: Path) -> dict[str, NDArray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in ("timesteps", "results", "ep_lengths", "successes")}
-    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile) as error:
+    except Exception as error:  # zip files, compressed data and headers of arrays can each be damaged in ways of their own
         raise ValueError(f"{path} is missing or damaged; {ANEW}") from error
 
 

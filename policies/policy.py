@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from infoatlas_rl.checks import check_kinds
 from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM, STATE_INDEX
 from infoatlas_rl.maniskill.tasks import Task, describe, task_of
 from infoatlas_rl.policies.control import CONTROL_MODE, to_action
@@ -64,6 +65,7 @@ class PolicyConfig:
     heads: int = 4
 
     def __post_init__(self) -> None:
+        check_kinds(self, "policy.")
         object.__setattr__(self, "task", describe(task_of(self.task)))
         for name, here in (("control_mode", CONTROL_MODE), ("state_layout", STATE_LAYOUT)):
             if getattr(self, name) != here:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from infoatlas_rl.checks import check_kinds
 from infoatlas_rl.files import sha256
 from infoatlas_rl.keystates.files import read_key_states, weights_of_key_states
 from infoatlas_rl.keystates.rules import evenly_spaced
@@ -38,6 +39,7 @@ class ValidationConfig:
     processes: int = 2
 
     def __post_init__(self) -> None:
+        check_kinds(self, "validation.")
         for name, least in (("first_seed", 0), ("episodes", 1), ("processes", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"validation.{name} has to be at least {least}, not {getattr(self, name)}")

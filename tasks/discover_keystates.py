@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet, make_finder
 from infoatlas_rl.keystates.datasets import format_of, load_dataset
+from infoatlas_rl.keystates.subtasks import require_place_for_subtasks, write_subtasks
 from infoatlas_rl.keystates.trajectories import MIN_TRAJECTORIES, require_trajectories
 from infoatlas_rl.maniskill.demos import load_demonstrations, recorded_env
 from infoatlas_rl.maniskill.findings import Findings
@@ -51,6 +52,8 @@ def discover(cfg: DictConfig) -> Path:
             f"demos.count={cfg.demos.count}: MI between states needs at least {MIN_TRAJECTORIES} demonstrations; "
             "tasks/generate_demos.py makes many of a few"
         )
+    if cfg.demos.annotate:
+        require_place_for_subtasks(cfg.demos.path or "the demonstrations of ManiSkill")
     with lock_folder(out):
         source = _source(cfg)
         require_trajectories(len(source))
@@ -60,6 +63,10 @@ def discover(cfg: DictConfig) -> Path:
         print("measuring the MI of the key states, and along the clock")
         findings = Findings(source, finder, mi_loss)
         findings.write(out, _record(cfg))
+        if cfg.demos.annotate:
+            episodes = [int(label.split()[1]) for label in source.labels]
+            write_subtasks(cfg.demos.path, dict(zip(episodes, findings.key_states.steps.tolist(), strict=True)))
+            print(f"stages as subtasks: {cfg.demos.path}")
         print(f"key states: {out / 'keystates.json'}, {out / 'keystates.npz'}\n\n{findings.concept_table().text()}")
         if findings.scores:
             print(findings.score_table().text())
@@ -75,12 +82,17 @@ def _source(cfg: DictConfig) -> Source:
             "env=any needs demos.path=PATH: a ManiSkill .h5 with its .json, an .npz of trajectories, or a data set of robomimic, "
             "LeRobot or diffusion policy"
         )
-    if str(path).endswith(".npz"):
-        return Source.of_file(path)
     if path is not None and format_of(path) is not None:
         found = load_dataset(path, cfg.demos.columns)
         print(found)
         return Source.of_dataset(found)
+    if cfg.demos.columns is not None:
+        raise ValueError(
+            "demos.columns chooses among the columns of robomimic, LeRobot and diffusion policy; of ManiSkill's files and of "
+            ".npz the whole state is taken: leave demos.columns out, or write an .npz of the columns alone"
+        )
+    if str(path).endswith(".npz"):
+        return Source.of_file(path)
     if path is not None and Path(path).suffix.lower() not in (".h5", ".hdf5"):
         there = "is none of these" if Path(path).exists() else "is not there"
         raise ValueError(

@@ -22,9 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.keystates.files import read_key_states
+from infoatlas_rl.policies.learner import ALGORITHMS, CurveConfig, LearnerConfig, Nearest
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task
-from infoatlas_rl.policies.reinforcement import ALGORITHMS, CurveConfig, LearnerConfig, Learning, Nearest, finished
+from infoatlas_rl.policies.reinforcement import Learning, finished
 from infoatlas_rl.records import provenance
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.options import hydra_main

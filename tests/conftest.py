@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,6 +86,40 @@ def needs(name):
 def run(*command, cwd=ROOT):
     """Run Python with some arguments."""
     return subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def descendants(process: int) -> set[int]:
+    """All processes that a process has started, and those that they have."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = (folder / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+            if state != "Z":  # which only waits for its exit code to be read
+                parents[int(folder.name)] = int(parent)
+    found, news = set(), {process}
+    while news := {child for child, parent in parents.items() if parent in news} - found:
+        found |= news
+    return found
+
+
+def kill_when(ready: Callable[[], bool], how: signal.Signals, *command: Any) -> None:
+    """Run Python with some arguments, end it with a signal as soon as ``ready()``, and see that no process of it is left."""
+    process = subprocess.Popen(
+        [sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "it was not ready in time"
+        time.sleep(0.01)
+    left = descendants(process.pid)
+    process.send_signal(how)
+    assert process.wait() == -how, "it had ended before"
+    process.stdout.close()
+    deadline = time.monotonic() + 10
+    while (alive := left & set(map(int, filter(str.isdigit, os.listdir("/proc"))))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive, "processes go on although their run was killed"
 
 
 def staged(count: int = 60, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray]:

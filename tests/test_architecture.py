@@ -29,7 +29,7 @@ FLOORS = [
 ]
 """From the ground up; a room may use those below it."""
 CORE_DEPENDENCIES = {"torch", "numpy", "einops", "safetensors", "infoatlas_rl"}
-MORE_DEPENDENCIES = {"maniskill", "doctor", "classical", "columns", "datasets"}
+MORE_DEPENDENCIES = {"maniskill", "doctor", "classical", "columns", "datasets", "subtasks"}
 """Rooms and files of the library that need more than the core."""
 LONGEST, LONGEST_COMMAND = 400, 150
 

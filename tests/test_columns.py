@@ -58,6 +58,7 @@ def test_gaps_are_refused_or_left_out_together(table):
         ("text.csv", b"a,b\n1,u\n2,v\n3,w\n", "b is text with 3 different values in 3 rows"),
         ("damaged.npz", b"PK\x03\x04 nothing", "cannot be read as .npz"),
         ("damaged.npy", b"\x93NUMPY", "cannot be read as .npy"),
+        ("zeros.npy", b"\x93NUMPY\x01\x00v\x00{'descr'" + bytes(107), "cannot be read as .npy"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path, name, content, message):
@@ -88,7 +89,7 @@ def test_parquet_gives_the_same_columns_or_says_what_to_install(tmp_path, monkey
         import pyarrow.parquet
     except ImportError:
         path.write_bytes(b"PAR1")
-        with pytest.raises(ValueError, match="pip install pyarrow"):
+        with pytest.raises(ValueError, match=r"pip install 'infoatlas-rl\[data\]'"):
             read_columns(path, "a")
         return
     pyarrow.parquet.write_table(pyarrow.table({"a": [1.0, 2.0], "b": ["u", "u"]}), path)
@@ -104,7 +105,7 @@ def test_parquet_gives_the_same_columns_or_says_what_to_install(tmp_path, monkey
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ValueError, match="pip install pyarrow"):
+    with pytest.raises(ValueError, match=r"pip install 'infoatlas-rl\[data\]'"):
         read_columns(path, "a")
 
 

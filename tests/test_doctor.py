@@ -11,7 +11,7 @@ import torch
 
 from infoatlas_rl import doctor
 from infoatlas_rl.files import lock_folder
-from tests.conftest import run
+from tests.conftest import ROOT, run
 
 
 @pytest.fixture
@@ -76,6 +76,20 @@ def test_doctor_says_the_fix_for_numpy_2(monkeypatch):
     finding = doctor.check_numpy_mplib()
     assert finding.state == doctor.FAULT
     assert finding.fix == "pip install 'numpy<2'"
+
+
+def test_fixes_are_those_of_a_checkout_or_of_a_wheel(tmp_path):
+    assert doctor.ROBOT == "pip install -c constraints.txt -e '.[robot]'"
+    (tmp_path / "infoatlas_rl").symlink_to(ROOT / "infoatlas_rl")
+    answer = subprocess.run(
+        [sys.executable, "-c", "from infoatlas_rl import doctor; print(doctor.ROBOT)"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout == "pip install 'infoatlas-rl[robot]'\n"
 
 
 def test_doctor_survives_a_check_that_breaks(monkeypatch):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from infoatlas_rl.columns import missing_in, numbers_of
+from infoatlas_rl.columns import numbers_of, whole_rows
 from infoatlas_rl.estimator.model import load_pretrained
 from infoatlas_rl.tables import Table
 
@@ -128,20 +128,9 @@ def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
         raw = {str(number): column for number, column in enumerate(array.T)}
     if len(raw) < 2:
         raise ValueError(f"data has {len(raw)} columns; pairs need at least two")
-    lengths = {name: len(values) if values.ndim else 0 for name, values in raw.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"columns of different lengths: {', '.join(f'{name} {n}' for name, n in lengths.items())}")
     if wrong := [name for name, values in raw.items() if values.ndim != 1]:
         raise ValueError(f"{wrong[0]} has shape {raw[wrong[0]].shape}; accepted are columns (n,)")
-    gaps = {name: missing_in(values) for name, values in raw.items()}
-    kept = ~np.any(list(gaps.values()), axis=0)
-    if not kept.all() and nan_policy == "raise":
-        name = next(name for name, gap in gaps.items() if gap.any())
-        row = int(np.flatnonzero(gaps[name])[0])
-        raise ValueError(
-            f"column {name} has no value in row {row}; {int((~kept).sum())} of {len(kept)} rows have gaps: nan_policy='drop' "
-            "leaves them out"
-        )
+    kept = whole_rows(raw, drop=nan_policy == "drop", remedy="nan_policy='drop' leaves them out")
     if kept.sum() > MOST_ROWS:
         raise ValueError(f"data has {int(kept.sum())} rows; at most {MOST_ROWS} are accepted: give a random choice of them")
     columns = {name: _as_classes(values[kept]) for name, values in raw.items()}

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from infoatlas_rl.checks import check_samples
+from infoatlas_rl.checks import check_numbers, check_samples
 from infoatlas_rl.estimator.bounds import donsker_varadhan
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
 from infoatlas_rl.weights import read_model, released_file, write_model
@@ -40,6 +40,9 @@ class InfoNetConfig:
     """Self-attention blocks of the encoder."""
     smoothing: float = 1.0
     """Standard deviation of the Gaussian kernel, in entries of the table."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
 
 class Attention(nn.Module):

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from infoatlas_rl.checks import check_numbers
 from infoatlas_rl.estimator.bounds import log_mean_exp
 from infoatlas_rl.estimator.copula import NormalScores
 from infoatlas_rl.estimator.dual_path import DualPathEncoder
@@ -36,6 +37,9 @@ class PaperConfig:
     decoder_width: int = 8196
     critic_width: int = 64
     """Of both hidden layers of the critic; not stated in the paper."""
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
 
     def build(self) -> PaperInfoAtlas:
         return PaperInfoAtlas(self)

@@ -28,7 +28,8 @@ def row_entropy(rows: Tensor) -> tuple[Tensor, Tensor]:
     counts = torch.where(ends, index - start + 1, 1).double()
     kinds = begins.sum(-1)
     entropy = math.log(n) - (counts * counts.log()).sum(-1) / n
-    return (entropy + torch.where(kinds < n, (kinds - 1) / (2 * n), 0.0)).to(rows), kinds
+    correction = torch.where(kinds < n, (kinds - 1) / (2 * n), 0.0)
+    return (entropy + correction).clamp(min=0.0).to(rows), kinds  # of a constant it is 0 but for rounding
 
 
 def most_information(entropies: Sequence[tuple[Tensor, Tensor]], n: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from infoatlas_rl.checks import Sides
+from infoatlas_rl.checks import Sides, check_numbers
 from infoatlas_rl.estimator.bounds import log_mean_exp
 from infoatlas_rl.estimator.calibration import CalibratedHead, statistics
 from infoatlas_rl.estimator.canonical import CanonicalEncoder, Maps
@@ -70,12 +70,10 @@ class InfoAtlasConfig:
     max_shifts: int = 5
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if name in CHOICES:
-                if value not in CHOICES[name]:
-                    raise ValueError(f"{name} has to be {' or '.join(CHOICES[name])}, not {value!r}")
-            elif not value > 0:
-                raise ValueError(f"{name} has to be positive, not {value}")
+        check_numbers(self)
+        for name, accepted in CHOICES.items():
+            if getattr(self, name) not in accepted:
+                raise ValueError(f"{name} has to be {' or '.join(accepted)}, not {getattr(self, name)!r}")
         if self.newton_steps < 2:
             raise ValueError(f"newton_steps has to be at least 2, not {self.newton_steps}")
         if self.min_shifts > self.max_shifts:

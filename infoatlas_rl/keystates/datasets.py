@@ -72,7 +72,7 @@ def format_of(path: Path | str) -> str | None:
                 data = file.get("data")
                 if isinstance(data, h5py.Group) and any(name.startswith("demo") for name in data):
                     return "robomimic"
-        except OSError:
+        except Exception:  # HDF5 tells of damage by errors of many kinds
             return None
     return None
 

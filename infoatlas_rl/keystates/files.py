@@ -56,9 +56,10 @@ def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.
     if not path.is_file():
         raise ValueError(f"no key states at {path}; {_DISCOVER}")
     arrays = _read_arrays(path, _DISCOVER)
-    for name, kinds, dimensions in (("seed", "iu", 1), ("step", "iu", 2), ("states", "f", 3)):
-        if name not in arrays:
-            raise ValueError(f"{path}: no array {name!r} among {', '.join(arrays)}, so not key states; {_DISCOVER}")
+    expected = {"seed": ("iu", 1), "step": ("iu", 2), "states": ("f", 3)}
+    if missing := [name for name in expected if name not in arrays]:
+        raise ValueError(f"{path}: no array {missing[0]!r} among {', '.join(arrays)}, so not key states; {_DISCOVER}")
+    for name, (kinds, dimensions) in expected.items():
         array = arrays[name]
         if (
             array.dtype.kind not in kinds
@@ -72,11 +73,10 @@ def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.
     if arrays["step"].size and arrays["step"].min() < 0:
         raise ValueError(f"{path}: step {arrays['step'].min()} of a key state is before the beginning; {_DISCOVER}")
     row_of = {int(seed): row for row, seed in enumerate(arrays["seed"])}
-    missing = [seed for seed in seeds if seed not in row_of]
-    if missing:
+    if absent := [seed for seed in seeds if seed not in row_of]:
         raise ValueError(
-            f"{path} holds key states of {len(row_of)} demonstrations; {len(missing)} of the {len(seeds)} that are needed "
-            f"are not among them (seed {missing[0]}, for one)"
+            f"{path} holds key states of {len(row_of)} demonstrations; {len(absent)} of the {len(seeds)} that are needed "
+            f"are not among them (seed {absent[0]}, for one)"
         )
     rows = [row_of[seed] for seed in seeds]
     return arrays["step"][rows], arrays["states"][rows]

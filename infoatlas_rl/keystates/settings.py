@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
+
+from infoatlas_rl.checks import check_kinds
 
 METHODS = ("stages", "maxmi")
 
@@ -41,15 +42,12 @@ class KeyStateConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_kinds(self)
         if self.method not in METHODS:
             raise ValueError(f"method has to be {' or '.join(METHODS)}, not {self.method!r}")
         for name, least in (("concepts", 1), ("delta", 1), ("epochs", 1), ("candidates", 1), ("samples", 50), ("seed", 0)):
             value = getattr(self, name)
-            if name == "concepts" and value is None:
-                continue
-            if not isinstance(value, Integral):
-                raise ValueError(f"{name} has to be an integer, not {value!r}")
-            if value < least:
+            if value is not None and value < least:
                 raise ValueError(f"{name} has to be at least {least}, not {value}")
         for name in ("worth", "noise", "gap", "mi_weight", "order_weight", "spread_weight", "rest_weight"):
             if not 0 <= getattr(self, name) < math.inf:

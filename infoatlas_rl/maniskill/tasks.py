@@ -158,8 +158,16 @@ def describe(task: Task) -> TaskDescription:
 
 
 def task_of(description: TaskDescription) -> Task:
-    """The task of a name or of a description."""
-    return get_task(description) if isinstance(description, str) else get_task(**description)
+    """The task of a name or of a description.
+
+    Raises:
+        ValueError: it is neither, or of no task.
+    """
+    if isinstance(description, str):
+        return get_task(description)
+    if not isinstance(description, Mapping) or "name" not in description:
+        raise ValueError(f"a task is a name or a description with a name, not {description!r:.60}")
+    return get_task(**description)
 
 
 def configured_task(options: TaskDescription | None) -> Task:

@@ -29,16 +29,24 @@ CANONICAL_SHARE = 0.2
 """Of canonical information in the objective for views; the rest is the contrast."""
 MOST_CANONICAL = 0.25
 """Times log n: canonical information in nats, from which on its weight falls."""
+LARGE = 1e15
+"""Samples beyond it are brought into another unit, which changes neither of the two: their squares might be infinite."""
 
 
 def dependence(x: Tensor, y: Tensor, *, views: bool) -> Tensor:
     """What is maximised, in nats, ``(b,)``, of paired samples ``(b, n, dx), (b, n, dy)``; ``views``: in one space, dx = dy."""
+    x, y = _in_range(x), _in_range(y)
     canonical = canonical_information(x, y)
     if not views:
         return canonical
     most = MOST_CANONICAL * math.log(x.shape[1])
     weight = CANONICAL_SHARE * (most / canonical.detach().clamp(min=most))
     return weight * canonical + (1 - CANONICAL_SHARE) * contrast(x, y)
+
+
+def _in_range(side: Tensor) -> Tensor:
+    largest = side.detach().abs().amax((1, 2), keepdim=True)
+    return side / torch.where(largest > LARGE, largest, 1.0)
 
 
 def contrast(x: Tensor, y: Tensor) -> Tensor:

@@ -42,6 +42,8 @@ SOLVED_EVERY = 2
 """Calls."""
 RAMP = 300
 """Calls over which the penalty grows to its full strength."""
+LARGE, LARGEST = 1e15, 1e37
+"""Samples beyond the first are whitened in another unit, for their squares might be infinite; those beyond the second are cut."""
 
 
 class Frame(NamedTuple):
@@ -119,7 +121,7 @@ class Independence:
         strength = min(1.0, (self.calls + 1) / RAMP)
         if learn:
             self.calls += 1
-            self._kept.add(x.float(), y.float())
+            self._kept.add(_single(x), _single(y))
         return 0.5 * strength * penalty
 
     def state(self) -> dict[str, Any]:
@@ -162,7 +164,7 @@ class Independence:
         frequency = torch.exp(low + (high - low) * torch.rand(SINES, generator=self._generator))
         phase = 2 * math.pi * torch.rand(SINES, generator=self._generator)
         self._sines = (direction * frequency).to(device), phase.to(device)
-        self._kept.add(x.float(), y.float())
+        self._kept.add(_single(x), _single(y))
 
     def _features_of_x(self, u: Tensor) -> Tensor:
         weight, bias, second, second_bias = self._weights
@@ -173,8 +175,8 @@ class Independence:
         return torch.cat([v, torch.sin(v @ self._sines[0] + self._sines[1])], dim=1)
 
     def _features(self, x: Tensor, y: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-        f = self._features_of_x((x.float() - frame.white_x[0]) @ frame.white_x[1])
-        g = self._features_of_y((y.float() - frame.white_y[0]) @ frame.white_y[1])
+        f = self._features_of_x((_single(x) - frame.white_x[0]) @ frame.white_x[1])
+        g = self._features_of_y((_single(y) - frame.white_y[0]) @ frame.white_y[1])
         return (f - frame.scale_x[0]) / frame.scale_x[1], (g - frame.scale_y[0]) / frame.scale_y[1]
 
     @torch.no_grad()
@@ -227,6 +229,10 @@ class Independence:
             self._weights[number] = self._weights[number].detach() - LEARNING_RATE * move
 
 
+def _single(samples: Tensor) -> Tensor:
+    return samples.clamp(-LARGEST, LARGEST).float() if samples.dtype in (torch.float32, torch.float64) else samples.float()
+
+
 def _correlation(f: Tensor, g: Tensor, pairs: Pairs) -> Tensor:
     """Correlations ``(r,)`` of the pairs on the batch."""
     p, q = f @ pairs.x, g[:, : len(pairs.y)] @ pairs.y
@@ -247,11 +253,14 @@ def _canonical(factor_x: Tensor, factor_y: Tensor, moment_y: Tensor, cross: Tens
 
 def _whitening(samples: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     """Mean ``(d,)`` and map ``(d, d)``."""
+    largest = samples.abs().max()
+    unit = torch.where(largest > LARGE, largest, 1.0)
+    samples = samples / unit
     mean = samples.mean(0)
     covariance = (samples - mean).T @ (samples - mean) / len(samples)
     factor = _cholesky(covariance, float(ridge * covariance.diagonal().mean()) + 1e-8)
     identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
-    return mean, torch.linalg.solve_triangular(factor, identity, upper=False).T
+    return mean * unit, torch.linalg.solve_triangular(factor, identity, upper=False).T / unit
 
 
 def _scale(features: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from infoatlas_rl.files import full_disk
 from infoatlas_rl.keystates.settings import METHODS, KeyStateConfig
 from infoatlas_rl.processes import end_with_process
 
@@ -119,11 +120,19 @@ def _for_people(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], Non
                 raise
             # Of what was instantiated, Hydra and OmegaConf pass an error on as the cause of theirs.
             cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
+            if isinstance(cause, OSError) and (full := full_disk(cause, _results(cfg))) is not None:
+                sys.exit(f"error: {full}")
             sys.exit(f"error: {' '.join(str(cause).split())}" if cause is not error else f"error: {error}")
         except KeyboardInterrupt:
             sys.exit("\ninterrupted; the same command goes on from the last checkpoint")
 
     return wrapped
+
+
+def _results(cfg: DictConfig) -> Path:
+    """The folder of results, or the nearest one above it that is there."""
+    folder = Path(cfg.get("out") or cfg.get("run") or cfg.paths.root).absolute()
+    return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
 def _check_threads(cfg: DictConfig) -> None:

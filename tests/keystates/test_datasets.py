@@ -39,10 +39,16 @@ def write_robomimic(path):
     return path
 
 
+FEATURES = {
+    "observation.state": {"dtype": "float32", "shape": [3], "names": None},
+    "action": {"dtype": "float32", "shape": [2], "names": None},
+}
+
+
 def write_lerobot(path, version):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     (path / "meta").mkdir(parents=True)
-    (path / "meta/info.json").write_text(json.dumps({"codebase_version": version, "fps": 20}))
+    (path / "meta/info.json").write_text(json.dumps({"codebase_version": version, "fps": 20, "features": FEATURES}))
     folder = path / "data/chunk-000"
     folder.mkdir(parents=True)
     tables = []

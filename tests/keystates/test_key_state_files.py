@@ -134,6 +134,7 @@ def test_key_states_come_in_the_order_of_the_seeds_asked_for(tmp_path):
     ("replaced", "message"),
     [
         ({"states": None}, "no array 'states' among seed, step, config, so not key states; make it again with: python"),
+        ({"step": None}, "no array 'step' among seed, states, config, so not key states; make it again with: python"),
         ({"step": np.array([[0.5, 1], [2, 3]])}, r"step has shape \(2, 2\) and type float64; for n demonstrations"),
         ({"states": np.zeros((2, 3, 10))}, r"states has shape \(2, 3, 10\)"),
         ({"seed": np.array([1, 2, 3])}, r"seed has shape \(3,\)"),

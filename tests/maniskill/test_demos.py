@@ -48,21 +48,27 @@ def edit(path, **entries):
     notes.write_text(json.dumps(json.loads(notes.read_text()) | entries))
 
 
+def write_demonstrations(folder):
+    """A file of one demonstration, that nobody recorded."""
+    folder.mkdir(exist_ok=True)
+    states = {"actors": {"cube": 13, "goal_site": 13}, "articulations": {"panda": 31}}
+    with h5py.File(folder / "demo.h5", "w") as file:
+        for kind, members in states.items():
+            for name, size in members.items():
+                values = np.random.default_rng(0).normal(size=(5, size)).astype(np.float32)
+                file[f"traj_0/env_states/{kind}/{name}"] = values
+        file["traj_0/actions"] = np.zeros((4, 8), np.float32)
+    meta = {"env_info": {"env_id": "PickCube-v1"}, "episodes": [{"episode_id": 0, "episode_seed": 3, "success": True}]}
+    (folder / "demo.json").write_text(json.dumps(meta))
+    return folder / "demo.h5"
+
+
 class TestBadFiles:
     """Every fault names the file, what is wrong with it, and the command that makes a good one."""
 
     @pytest.fixture
     def path(self, tmp_path):
-        states = {"actors": {"cube": 13, "goal_site": 13}, "articulations": {"panda": 31}}
-        with h5py.File(tmp_path / "demo.h5", "w") as file:
-            for kind, members in states.items():
-                for name, size in members.items():
-                    values = np.random.default_rng(0).normal(size=(5, size)).astype(np.float32)
-                    file[f"traj_0/env_states/{kind}/{name}"] = values
-            file["traj_0/actions"] = np.zeros((4, 8), np.float32)
-        meta = {"env_info": {"env_id": "PickCube-v1"}, "episodes": [{"episode_id": 0, "episode_seed": 3, "success": True}]}
-        (tmp_path / "demo.json").write_text(json.dumps(meta))
-        return tmp_path / "demo.h5"
+        return write_demonstrations(tmp_path)
 
     def refused(self, path, message, task="PickCube", **options):
         with pytest.raises(DemonstrationFileError, match=message) as error:

@@ -16,8 +16,9 @@ from gymnasium import spaces
 from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.policies.conditioning import FeatureObservations
 from infoatlas_rl.policies.environment import StateEnv
+from infoatlas_rl.policies.learner import CurveConfig, LearnerConfig
 from infoatlas_rl.policies.prior import PriorReplayBuffer, Transitions, actions_of, transitions
-from infoatlas_rl.policies.reinforcement import CurveConfig, LearnerConfig, Learning
+from infoatlas_rl.policies.reinforcement import Learning
 
 PICK = get_task("PickCube")
 pytestmark = pytest.mark.simulator

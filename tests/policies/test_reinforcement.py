@@ -14,8 +14,9 @@ pytest.importorskip("mani_skill")
 pytest.importorskip("stable_baselines3")
 
 from infoatlas_rl.policies import reinforcement
+from infoatlas_rl.policies.learner import CurveConfig, LearnerConfig
 from infoatlas_rl.policies.learner_files import checkpoints, read_buffer, write_buffer
-from infoatlas_rl.policies.reinforcement import CurveConfig, LearnerConfig, Learning, finished, load
+from infoatlas_rl.policies.reinforcement import Learning, finished, load
 
 SAC = {"learning_starts": 4, "batch_size": 4, "buffer_size": 30, "policy_kwargs": {"net_arch": [8]}}
 PPO = {"n_steps": 20, "batch_size": 10, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}

@@ -66,6 +66,12 @@ def test_what_is_known_and_all_pairs_of_a_table(tmp_path, capsys):
     assert figures["mi"][0][1] == figures["mi"][1][0] > 0.3
     assert cli.main(["pairs", str(table), "--columns", "height,age"]) == 1
     assert "no column 'age'; there are height, weight, class" in capsys.readouterr().err
+    table.write_text(table.read_text() + ",80,tall\n")
+    assert cli.main(["pairs", str(table)]) == 1
+    said = capsys.readouterr().err
+    assert f"{table}: column height has no value in row 301 of the data; 1 of 301 rows have gaps: --drop-missing leaves" in said
+    assert cli.main(["pairs", str(table), "--drop-missing"]) == 0
+    assert "3 columns, n = 300." in capsys.readouterr().out
 
 
 def test_tasks_are_reached_with_their_own_options():

@@ -48,7 +48,7 @@ def test_mistakes_are_answered_in_one_line(options, message, tmp_path):
     assert answer.returncode == 1
     assert message in answer.stderr
     assert answer.stderr.count("\n") == 1
-    assert not (tmp_path / "demos").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_rates_and_policies_are_gathered(tmp_path, capsys):

@@ -6,9 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -24,7 +21,7 @@ from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
 from infoatlas_rl.policies.training import ValidationConfig
 from infoatlas_rl.tasks.shell.options import CONFIGS
 from infoatlas_rl.tasks.train_policy import train
-from tests.conftest import KEYSTATE_ARMS, ROOT, SMALL_TRAINING, compose, run
+from tests.conftest import KEYSTATE_ARMS, SMALL_TRAINING, compose, kill_when, run
 
 
 def test_every_arm_has_key_states_and_the_command_that_makes_them():
@@ -72,17 +69,10 @@ def test_training_writes_a_policy_and_says_how_it_was_made(trained):
 def test_a_killed_training_goes_on_to_the_same_policy(trained):
     root, _, _ = trained
     options = ["env=PickCube", "keystates=even", f"paths.root={root}", *SMALL_TRAINING, "name=killed", "training.steps=600"]
-    command = [sys.executable, "tasks/train_policy.py", *options]
     folder = root / "runs/policies/PickCube/killed"
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (folder / "checkpoint.pt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert (folder / "checkpoint.pt").is_file()
+    kill_when((folder / "checkpoint.pt").is_file, signal.SIGKILL, "tasks/train_policy.py", *options)
     assert not (folder / "policy.safetensors").is_file()
-    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    again = run("tasks/train_policy.py", *options)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "resumed from" in again.stdout
     whole = run("tasks/train_policy.py", *options, "name=whole")
@@ -159,8 +149,8 @@ def test_the_defaults_of_options_are_those_of_the_code():
 def test_the_quick_experiment_trains_with_its_own_key_states():
     quick, found = (compose(name, "env=PickCube", "experiment=quick") for name in ("train_policy", "discover_keystates"))
     assert quick.keystates.path == f"{found.out}/keystates.npz"
-    # Discovery has one option more, of data sets that policies are not trained on.
-    assert quick.demos == {name: value for name, value in found.demos.items() if name != "columns"}
+    # Discovery has two options more, of data sets that policies are not trained on.
+    assert quick.demos == {name: value for name, value in found.demos.items() if name not in ("columns", "annotate")}
     assert quick.name == "quick-infoatlas-0"
     assert quick.training.steps < quick.env.training_steps
     even = compose("train_policy", "env=PickCube", "experiment=quick", "keystates=even")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from infoatlas_rl.files import lock_folder, sha256
 from infoatlas_rl.policies.protocol import released_policy
 from infoatlas_rl.policies.reinforcement import load
 from infoatlas_rl.tasks.train_rl import learner, train
-from tests.conftest import compose, run
+from tests.conftest import compose, kill_when, run
 
 
 @pytest.mark.simulator
@@ -37,14 +38,17 @@ def test_reinforcement_learning_trains_evaluates_and_resumes(trained, options):
         "ppo.batch_size=30",
         *options,
     ]
-    first = run("tasks/train_rl.py", *command, "steps=60")
-    assert first.returncode == 0, first.stdout + first.stderr
-    (curve,) = (root / "runs/rl/PickCube").glob(f"{'ppo' if 'algorithm=ppo' in options else 'sac'}*/curve.json")
-    result = json.loads(curve.read_text())
-    assert [point["steps"] for point in result["curve"]] == [60]
+    folders = f"runs/rl/PickCube/{'ppo' if 'algorithm=ppo' in options else 'sac'}*"
+
+    def kept():
+        return any(root.glob(f"{folders}/checkpoints/model_60_steps.pt"))
+
+    kill_when(kept, signal.SIGTERM if "algorithm=ppo" in options else signal.SIGKILL, "tasks/train_rl.py", *command, "steps=120")
+    assert not list(root.glob(f"{folders}/curve.json"))
     second = run("tasks/train_rl.py", *command, "steps=120")
     assert second.returncode == 0, second.stdout + second.stderr
     assert "resumed from" in second.stdout
+    (curve,) = root.glob(f"{folders}/curve.json")
     assert [point["steps"] for point in json.loads(curve.read_text())["curve"]] == [60, 120]
     before = curve.read_bytes()
     third = run("tasks/train_rl.py", *command, "steps=120")
