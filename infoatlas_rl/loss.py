@@ -177,6 +177,8 @@ class InfoAtlasLoss(nn.Module):
             x, y, conditional = (_gathered(side) for side in (x, y, conditional))
         if self.direction == "minimise":
             return self._penalty(x, y, conditional)
+        if conditional is not None:
+            y, conditional = _with_conditional(y, conditional)
         if self.gradient != "canonical" or not torch.is_grad_enabled():
             return self._reduced(-self._conditional_mi(x, y, conditional))
         with torch.no_grad():
@@ -363,6 +365,16 @@ class InfoAtlasLoss(nn.Module):
 def _as_columns(side: Tensor) -> Tensor:
     """``(n,)`` as ``(n, 1)``."""
     return side.unsqueeze(-1) if side.ndim == 1 else side
+
+
+def _with_conditional(y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as columns, of as many samples."""
+    columns = _as_columns(y), _as_columns(z)
+    if columns[0].shape[:-1] != columns[1].shape[:-1]:
+        raise ValueError(
+            f"conditional has shape {tuple(z.shape)}, y {tuple(y.shape)}; as many samples as of y are needed, (n, dz) or (b, n, dz)"
+        )
+    return columns
 
 
 def _gathered(side: Tensor | None) -> Tensor | None:

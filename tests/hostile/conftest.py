@@ -49,5 +49,7 @@ def _count(request: pytest.FixtureRequest) -> Any:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     reports = [report for several in terminalreporter.stats.values() for report in several if hasattr(report, "user_properties")]
-    count = sum(number for report in reports if report.when == "teardown" for name, number in report.user_properties)
+    count = sum(
+        number for report in reports if getattr(report, "when", "") == "teardown" for name, number in report.user_properties
+    )
     terminalreporter.write_line(f"hostile input: {count} cases")
