@@ -371,9 +371,7 @@ def _with_conditional(y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Both as columns, of as many samples."""
     columns = _as_columns(y), _as_columns(z)
     if columns[0].shape[:-1] != columns[1].shape[:-1]:
-        raise ValueError(
-            f"conditional has shape {tuple(z.shape)}, y {tuple(y.shape)}; as many samples as of y are needed, (n, dz) or (b, n, dz)"
-        )
+        raise ValueError(f"conditional has shape {tuple(z.shape)}, y {tuple(y.shape)}; as many samples as of y are needed")
     return columns
 
 
