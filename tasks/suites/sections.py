@@ -136,9 +136,10 @@ def policies() -> str:
     return Table(header, rows, "\n".join(sources)).markdown()
 
 
-def arms() -> str:
-    """Policies with the key states of every arm."""
-    content = {env: entry for env in TASKS if (entry := _result("table2").get(env))}
+def arms(*, further: bool = False) -> str:
+    """Policies with the key states of every arm: on the three tasks, or on further ones."""
+    found = _result("table2")
+    content = {env: found[env] for env in sorted(found, key=[*TASKS, *found].index) if (env not in TASKS) == further}
     table = table2.table(content)
 
     def about(entry: dict[str, Any]) -> str:
@@ -234,6 +235,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "policies": policies,
     "policies-short": policies_short,
     "table2": arms,
+    "table2-further": partial(arms, further=True),
     "scale": demonstrations,
     "rl": reinforcement,
     "generation-short": generated_short,

@@ -11,7 +11,6 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl.files import require_writable
-from infoatlas_rl.maniskill.tasks import TASKS
 from infoatlas_rl.policies.evaluation import success_rate
 from infoatlas_rl.policies.protocol import unseen_episodes
 from infoatlas_rl.records import command_line, keep_result
@@ -122,7 +121,7 @@ def _paired(cfg: DictConfig, ours: list[int], others: list[int]) -> dict[str, An
 def table(content: dict[str, Any]) -> Table:
     """Task to arm to result: success of every arm, and how it differs from none on the same scenes."""
     names = sorted({arm for arms in content.values() for arm in arms}, key=ORDER.index)
-    envs = [env for env in TASKS if env in content]
+    envs = list(content)
     rows = []
     for arm in names:
         cells, rates = [], []
@@ -131,7 +130,7 @@ def table(content: dict[str, Any]) -> Table:
             if r is not None:
                 rates.append(r[split]["k"] / r[split]["n"])
             cells.append("" if r is None else f"{rates[-1]:.1%} ({r[split]['k']} of {r[split]['n']})")
-        mean = f"{sum(rates) / len(rates):.1%}" if len(rates) == len(SPLITS) * len(TASKS) else ""
+        mean = f"{sum(rates) / len(rates):.1%}" if len(rates) == len(SPLITS) * len(envs) > len(SPLITS) else ""
         seeds = ", ".join(str(len(content[env][arm]["seeds"])) if arm in content[env] else "0" for env in envs)
         rows.append([f"**{arm}**" if arm == "infoatlas" else arm, *cells, mean, seeds])
     columns = [f"{env}, {split}" for env, split in product(envs, SPLITS)]
