@@ -26,12 +26,12 @@ def npy(array, **options) -> bytes:
 
 
 def swapped_names() -> bytes:
-    """A zip file of which an error quotes a long stretch: its header says that a name is as long as an array."""
+    """A zip file of which an error would quote a long stretch: its header says that a name is as long as an array."""
     buffer = io.BytesIO()
-    np.savez(buffer, a=np.zeros(4))
+    np.savez(buffer, a=np.zeros((40, 4)))
     content = bytearray(buffer.getvalue())
-    content[26:28] = b"\xff\x00"  # the length of the name, in the header of the first file
-    return bytes(content) + bytes(0)
+    content[26:28] = b"\xff\x03"  # the length of the name, in the header of the first file
+    return bytes(content)
 
 
 def zipped(path, members, compression=zipfile.ZIP_STORED):
