@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.files import one_line
+
 Array = NDArray[np.float64]
 
 MISSING = {"", "na", "nan", "null", "none"}
@@ -48,8 +50,7 @@ def read_table(path: Path | str) -> dict[str, NDArray[Any]]:
     try:
         return _read(path)
     except Exception as error:  # csv, zip files, headers of arrays and Parquet tell of damage by errors of many kinds
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: cannot be read as {path.suffix} ({said})") from error
+        raise ValueError(f"{path}: cannot be read as {path.suffix} ({one_line(error)})") from error
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:

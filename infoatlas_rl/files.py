@@ -73,6 +73,12 @@ def remove_leftovers(folder: Path, name: re.Pattern[str]) -> None:
             continue
 
 
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What an error says, or its kind where it says nothing; some quote whole files."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= most else f"{said[:most]}..."
+
+
 def full_disk(error: BaseException | None, folder: Path | str) -> str | None:
     """What to say of a failure that came from a full disk under ``folder``, or None for any other failure.
 

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from infoatlas_rl.files import replace_file, sha256
+from infoatlas_rl.files import one_line, replace_file, sha256
 
 M = TypeVar("M", bound=nn.Module)
+
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class WeightsError(RuntimeError):
@@ -100,16 +103,21 @@ def read_model(path: Path, file_format: str, build: Callable[[dict[str, Any]], M
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+    except Exception as error:  # of many kinds, after what is damaged
+        raise WeightsError(f"{path}: not a readable safetensors file ({one_line(error)})") from error
     if header.get("format") != file_format:
         raise WeightsError(f"{path}: format {header.get('format')!r}, this version reads {file_format!r}; retrain with {script}")
-    if broken := [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]:
+    # A tensor of a type that models do not have is refused below.
+    if broken := [name for name, t in tensors.items() if t.dtype in _FLOATS and not bool(torch.isfinite(t).all())]:
         raise WeightsError(f"{path}: {broken[0]} is not finite, so the training that wrote it had diverged; train with {script}")
     try:
-        model = build(json.loads(header["config"]))
+        config = json.loads(header["config"])
+        stored = sum(tensor.numel() for tensor in tensors.values())
+        if large := [name for name, value in config.items() if isinstance(value, int) and value > stored]:
+            raise ValueError(f"{large[0]} is {config[large[0]]}, but the file holds {stored} numbers")
+        model = build(config)
         model.load_state_dict(tensors, strict=True)
         record = json.loads(header["record"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{path}: weights and architecture do not match: {' '.join(str(error).split())}") from error
+    except Exception as error:
+        raise WeightsError(f"{path}: weights and architecture do not match: {one_line(error)}") from error
     return model, record

@@ -65,6 +65,8 @@ def evaluation_scenes(
             raise ValueError(f"eval.{name} has to be an integer, not {value!r}")
         if value is not None and value < least:
             raise ValueError(f"eval.{name} has to be at least {least}, not {value}")
+    if not {"demonstrations", "config"} <= set(record):
+        raise ValueError("the policy does not say which scenes it has seen; take one that tasks/train_policy.py has written")
     seen = record["demonstrations"]["seeds"]
     if split == "unseen":
         start = UNSEEN_SEED if first_seed is None else first_seed

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.files import one_line
+
 Array = NDArray[np.float64]
 
 NO_STATE = ("image", "img", "depth", "rgb", "vel", "action", "reward", "done", "success", "timestamp", "index")
@@ -113,8 +115,7 @@ def load_dataset(path: Path | str, columns: Sequence[str] | None = None, count: 
     except DatasetError:
         raise
     except Exception as error:  # HDF5, Parquet and Zarr tell of damage by errors of many kinds
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise DatasetError(f"{path}: cannot be read as {kind} ({said})") from error
+        raise DatasetError(f"{path}: cannot be read as {kind} ({one_line(error)})") from error
     if not names:
         raise DatasetError(f"{path}: a {kind} data set without episodes")
     return Dataset(kind, path, names, trajectories, sizes, left_out)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoatlas_rl.files import replace_file
+from infoatlas_rl.files import one_line, replace_file
 from infoatlas_rl.records import write_json
 
 Array = NDArray[np.float64]
@@ -108,8 +108,7 @@ def _read_arrays(path: Path, remedy: str) -> dict[str, NDArray]:
         if not arrays:
             raise ValueError("it holds no array")
     except Exception as error:  # zip files, compressed data and array headers can each be damaged in ways of their own
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path}: damaged, or not an .npz file of plain arrays ({said}); {remedy}") from error
+        raise ValueError(f"{path}: damaged, or not an .npz file of plain arrays ({one_line(error)}); {remedy}") from error
     return arrays
 
 

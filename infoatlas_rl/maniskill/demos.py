@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.files import one_line
 from infoatlas_rl.maniskill.envs import make_env, read_geometry
 from infoatlas_rl.maniskill.states import encode_states
 from infoatlas_rl.maniskill.tasks import Geometry, Task
@@ -205,8 +206,7 @@ def _read_trajectories(path: Path, episodes: list[dict[str, Any]]) -> list[Recor
     except _Unfit:
         raise
     except Exception as error:  # HDF5 tells of damage by errors of many kinds, MemoryError among them
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"truncated, or not a file that can be used ({said})") from error
+        raise ValueError(f"truncated, or not a file that can be used ({one_line(error)})") from error
 
 
 class _Unfit(ValueError):

@@ -44,7 +44,7 @@ def cases(**strategies: Any) -> Callable[[Callable[..., None]], Callable[..., No
 @pytest.fixture(autouse=True)
 def _count(request: pytest.FixtureRequest) -> Any:
     yield
-    request.node.user_properties.append(("cases", _done[request.node.originalname]))
+    request.node.user_properties.append(("cases", _done.pop(request.node.originalname, 0)))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -25,6 +25,15 @@ def npy(array, **options) -> bytes:
     return buffer.getvalue()
 
 
+def swapped_names() -> bytes:
+    """A zip file of which an error would quote a long stretch: its header says that a name is as long as an array."""
+    buffer = io.BytesIO()
+    np.savez(buffer, a=np.zeros((40, 4)))
+    content = bytearray(buffer.getvalue())
+    content[26:28] = b"\xff\x03"  # the length of the name, in the header of the first file
+    return bytes(content)
+
+
 def zipped(path, members, compression=zipfile.ZIP_STORED):
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in members.items():
@@ -100,6 +109,7 @@ def test_files_that_are_no_npz_of_plain_arrays_are_refused(tmp_path):
         "magic string is not correct": {"a.npy": b"this is no array at all"},
         "it holds no array": {},
         "Unable to allocate": {"a.npy": huge},
+        r"^.{,600}$": swapped_names(),
     }
     for message, content in contents.items():
         if isinstance(content, bytes):

@@ -26,6 +26,8 @@ def scenes(cfg, task, record):
 
 def test_scenes_of_the_protocol():
     cfg = compose("evaluate_policy", "env=PegInsertion")
+    with pytest.raises(ValueError, match="does not say which scenes it has seen"):
+        scenes(cfg, "PickCube", {})
     record = {"demonstrations": {"seeds": [3, 5, 8]}, "config": {"validation": {"first_seed": 100, "episodes": 10}}}
     assert scenes(cfg, "PegInsertion", record) == list(range(2000, 2400))
     assert scenes(cfg, "PickCube", record) == list(range(2000, 2100))

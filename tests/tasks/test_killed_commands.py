@@ -21,7 +21,7 @@ from infoatlas_rl.maniskill.demos import load_demonstrations
 from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.policies.evaluation import evaluate
 from infoatlas_rl.tasks.discover_keystates import discover
-from tests.conftest import compose, kill_when, run, staged
+from tests.conftest import compose, kill_when, run, small_policy, staged
 
 PICK = get_task("PickCube")
 CHUNK = "parts/*/seeds_??????_??????"
@@ -68,7 +68,10 @@ def test_a_killed_discovery(tmp_path):
 
 
 @pytest.mark.simulator
-def test_a_killed_evaluation(policy_file, tmp_path):
+def test_a_killed_evaluation(tmp_path):
+    policy_file = tmp_path / "policy.safetensors"
+    config = {"training": {"seed": 0}, "validation": {"first_seed": 30000, "episodes": 50}}
+    small_policy().save(policy_file, {"config": config, "demonstrations": {"seeds": [], "count": 0}})
     command = ["tasks/evaluate_policy.py", "env=PickCube", f"policy={policy_file}", f"run={tmp_path}", f"out={tmp_path}/out.json"]
     command += ["eval.first_seed=60000", "eval.episodes=4", "eval.processes=2"]
 

@@ -49,7 +49,7 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights_and_leaves_the_release
         "pretrain.validation_problems=1",
         "atlas.max_samples=100",
         "validate_every=2",
-        *(f"calibrate.{name}groups=4" for name in ("", "large_", "plain_", "gradient_")),
+        *(f"calibrate.{name}groups=4" for name in ("", "small_", "large_", "plain_", "gradient_")),
         "calibrate.group_pairs=300",
         "calibrate.epochs=2",
     ]
