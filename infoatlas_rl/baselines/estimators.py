@@ -23,7 +23,7 @@ from torch import Tensor
 
 from infoatlas_rl.baselines.classical import gaussian_copula, kde, ksg
 from infoatlas_rl.baselines.critics import OBJECTIVES, CriticTraining, critic_values, shifted, standardised, train_critic
-from infoatlas_rl.baselines.infonet import InfoNetLoss
+from infoatlas_rl.baselines.infonet import InfoNetLoss, load_infonet
 from infoatlas_rl.baselines.knife import KernelDensities, KNIFETraining, train_densities
 from infoatlas_rl.estimator.model import InfoAtlas
 
@@ -106,7 +106,7 @@ class SlicedInfoNet:
             return float(loss.mi(_tensor(x), _tensor(y)))
 
     def parameters(self, dx: int, dy: int) -> int:
-        return sum(p.numel() for p in self._single._frozen[0].parameters())
+        return sum(p.numel() for p in load_infonet().parameters())
 
 
 class TrainedCritic:

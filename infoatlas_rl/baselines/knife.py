@@ -1,7 +1,7 @@
 """KNIFE: mutual information from two differential entropies with learned kernels (Pichler et al., ICML 2022), in nats.
 
 ``I(x; y) = h(y) - h(y | x)``, each entropy bounded from above by a mixture of Gaussian kernels with learned weights, means and
-scales; given x they are outputs of a network. Here with diagonal kernels, the default of the authors.
+scales; given x they are outputs of a network. Kernels are diagonal here.
 """
 
 from __future__ import annotations

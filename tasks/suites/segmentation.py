@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 Scores = Callable[[Array, Array], dict[str, Array]]
 """Tracks ``(t, 3)`` of the reference point and ``(p, t, 3)`` of others to scores ``(p,)`` by name."""
 
-POINTS = 100
+POINTS = 40
 """On every body."""
 REFERENCES = ("link4", "hand")
 """Bodies with a reference point, beside the object: its first point."""
@@ -42,7 +42,7 @@ NOISE = (0.0, 0.005)
 MINE_STEPS, MINE_EVERY = 100, 10
 """MINE trains a critic for every pair, and has every tenth point."""
 BATCH = 64
-OURS, MINE = "InfoAtlas", f"MINE-{MINE_STEPS}"
+OURS, BOUND, MINE = "InfoAtlas", "its bound", f"MINE-{MINE_STEPS}"
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             found, maps = _task_cells(scores, tracks, (*REFERENCES, str(task.object)))
             length = next(iter(tracks.values())).shape[0]
             cells += [{"env": task.name, "noise": noise, "n": length, **cell} for cell in found]
-            if noise == NOISE[-1]:
+            if noise == NOISE[0]:
                 shown[task.name] = tracks, maps
             bar(len({(c["env"], c["noise"]) for c in cells}), f"{task.name}, noise {noise}")
     if cfg.picture:
@@ -76,7 +76,7 @@ def _tracks(cfg: DictConfig, task: Task, noise: float) -> dict[str, Array]:
 def _scores(model: InfoAtlas) -> dict[str, Scores]:
     def ours(x: Array, y: Array) -> dict[str, Array]:
         found = model.estimate(x, y)
-        return {OURS: found.mi, "its bound": found.bound}
+        return {OURS: found.mi, BOUND: found.bound}
 
     def mine(x: Array, y: Array) -> dict[str, Array]:
         x, y = (torch.as_tensor(side, dtype=torch.float32) for side in (x, y))
@@ -107,7 +107,7 @@ def _single(name: str, estimate: Callable[[Array, Array], float]) -> Scores:
 def _task_cells(
     scores: dict[str, Scores], tracks: dict[str, Array], references: tuple[str, ...]
 ) -> tuple[list[dict[str, Any]], dict[str, Array]]:
-    """A cell for every reference body and estimator; MI of all points by reference body, for the picture."""
+    """A cell for every reference body and estimator; the bound at all points by reference body, for the picture."""
     bodies = np.repeat(list(tracks), POINTS)
     points = np.concatenate(list(tracks.values()), axis=1).transpose(1, 0, 2)
     cells, maps = [], {}
@@ -124,27 +124,27 @@ def _task_cells(
                 figures = {"roc_auc": roc_auc(found[~same], found[same]), "auc_pr": average_precision(found[~same], found[same])}
                 cells.append({"body": body, "estimator": name} | {key: round(value, 4) for key, value in figures.items()})
                 cells[-1] |= {"seconds_per_1000": round(1000 * seconds / len(asked), 3), "pairs": len(asked)}
-                if name == OURS:
+                if name == BOUND:
                     maps[body] = np.insert(found, first, np.nan)
     return cells, maps
 
 
 def draw(shown: dict[str, tuple[dict[str, Array], dict[str, Array]]], path: Path) -> None:
-    """Points in the middle of the demonstration, coloured by their MI with the starred one."""
+    """Points in the middle of the demonstration, coloured by the bound on their MI with the starred one."""
     from matplotlib.figure import Figure
 
     most = max(len(maps) for _, maps in shown.values())
-    figure = Figure(figsize=(3.6 * most, 3.6 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(3.6 * most, 3.1 * len(shown)), layout="constrained")
     for row, (env, (tracks, maps)) in enumerate(shown.items()):
         points = np.concatenate(list(tracks.values()), axis=1)
         place = points[len(points) // 2]
         for column, (body, values) in enumerate(maps.items()):
             axes = figure.add_subplot(len(shown), most, row * most + column + 1, projection="3d")
             first = int(np.flatnonzero(np.isnan(values))[0])
-            drawn = axes.scatter(*np.delete(place, first, 0).T, c=np.delete(values, first), s=3, cmap="viridis", depthshade=False)
+            drawn = axes.scatter(*np.delete(place, first, 0).T, c=np.delete(values, first), s=7, cmap="viridis", depthshade=False)
             axes.scatter(*place[first], marker="*", s=130, color="red", depthshade=False)
             axes.set_title(f"{env}: MI with a point of {body}", fontsize=9)
-            axes.set_aspect("equal")
+            axes.set_box_aspect(np.ptp(place, axis=0), zoom=1.5)
             axes.view_init(elev=18, azim=-60)
             axes.set_axis_off()
             figure.colorbar(drawn, ax=axes, shrink=0.6, label="nats")

@@ -31,7 +31,6 @@ INFONET_SLICES = 128
 def estimators(cfg: DictConfig, seed: int) -> dict[str, Estimator]:
     return {
         f"InfoAtlas, {SLICES} slices of {K}": Pretrained(cfg.weights, slices=SLICES, k=K, seed=seed),
-        "InfoAtlas, informative projections": Pretrained(cfg.weights, seed=seed),
         f"InfoNet, {INFONET_SLICES} slices of 1": SlicedInfoNet(INFONET_SLICES, seed),
         f"MINE, {cfg.steps} steps": TrainedCritic("MINE", CriticTraining(cfg.steps), seed),
     }
