@@ -8,6 +8,10 @@
 - ``families``: thirty further tasks, half of them discrete or mixed, n = 1000.
 - ``small``: n = 16 to 128 against 1 to 20 dimensions.
 - ``highdim``: 25 to 1024 dimensions, beside random slices.
+- ``peers``: KSG, KDE, MINE, NWJ, SMILE, InfoNCE, KNIFE, InfoNet in one run: error against time, with a picture.
+- ``selfconsistency``: upper against lower halves of digits under noise, the paper's Figure 4, with a picture.
+- ``segmentation``: points that move together, the paper's Figure 5, on demonstrations, with a picture.
+- ``slicing``: what slices see and what they miss, the paper's appendices A.6 and A.7.
 - ``pairs``: many pairs of single columns in one call.
 - ``atlas``: unseen problems of the atlas against KSG and the Gaussian copula; coverage of the intervals.
 - ``independence``: what is estimated where the truth is zero.
@@ -39,6 +43,10 @@ from infoatlas_rl.tasks.suites import (
     known,
     order,
     pairs,
+    peers,
+    segmentation,
+    selfconsistency,
+    slicing,
     small,
     testing,
 )
@@ -46,6 +54,7 @@ from infoatlas_rl.tasks.suites import time as timing
 from infoatlas_rl.weights import weights_hash
 
 PLAIN = (atlas, independence, testing, small, highdim, order, consistency, gradient, timing, pairs, ablation)
+PLAIN += (peers, selfconsistency, segmentation, slicing)
 SUITES = {
     "bmi": (known.run_bmi, known.table),
     "bmi40": (known.run_bmi40, known.long_table),
@@ -54,7 +63,7 @@ SUITES = {
     **{suite.__name__.rpartition(".")[2]: (suite.run, suite.table) for suite in PLAIN},
 }
 
-COUNTS = ("n", "seeds", "problems", "independent_sets", "triplets", "highdim_seeds", "populations")
+COUNTS = ("n", "seeds", "problems", "independent_sets", "triplets", "highdim_seeds", "populations", "steps")
 
 
 @hydra_main("benchmark_mi")

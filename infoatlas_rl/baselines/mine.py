@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from infoatlas_rl.baselines.critics import OBJECTIVES, CriticTraining, critic_values, standardised, train_critic
 from infoatlas_rl.checks import check_samples
 from infoatlas_rl.estimator.bounds import donsker_varadhan
 
@@ -20,19 +17,13 @@ class MINELoss(nn.Module):
 
     Args:
         steps: of gradient ascent (Adam) per call; ``MINE-100`` and ``MINE-1000`` of the InfoAtlas paper.
-        batch_size: samples per step, drawn with replacement.
-        width: of the two hidden layers.
+        options: further ones of :class:`~infoatlas_rl.baselines.critics.CriticTraining`: batch_size, width, learning_rate.
         seed: of initialisation, batches and shuffles.
     """
 
-    def __init__(
-        self, steps: int = 100, *, batch_size: int = 100, width: int = 100, learning_rate: float = 1e-3, seed: int = 0
-    ) -> None:
+    def __init__(self, steps: int = CriticTraining.steps, *, seed: int = 0, **options: float) -> None:
         super().__init__()
-        for name, value in (("steps", steps), ("batch_size", batch_size), ("width", width)):
-            if value < 1:
-                raise ValueError(f"{name} has to be at least 1, not {value}")
-        self.steps, self.batch_size, self.width, self.learning_rate = steps, batch_size, width, learning_rate
+        self.steps, self.training_options = steps, CriticTraining(steps, **options)
         self._generator = torch.Generator().manual_seed(seed)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -42,47 +33,15 @@ class MINELoss(nn.Module):
     def mi(self, x: Tensor, y: Tensor) -> Tensor:
         """Mutual information in nats: a scalar for ``(n, d)`` inputs, ``(b,)`` for ``(b, n, d)``; differentiable."""
         x, y, batched = check_samples(x, y, None)
-        x, y = _standardised(x), _standardised(y)
-        parameters = self._train(x.detach(), y.detach())
+        x, y = standardised(x), standardised(y)
+        parameters = train_critic(x.detach(), y.detach(), OBJECTIVES["MINE"], self.training_options, self._generator)
         shuffled = y[:, torch.randperm(y.shape[1], generator=self._generator)]
-        values = donsker_varadhan(_critic(parameters, x, y), _critic(parameters, x, shuffled))
+        values = donsker_varadhan(critic_values(parameters, x, y), critic_values(parameters, x, shuffled))
         return values if batched else values[0]
 
     def reseed(self, seed: int) -> None:
         self._generator.manual_seed(seed)
 
     def extra_repr(self) -> str:
-        return f"steps={self.steps}, batch_size={self.batch_size}, width={self.width}"
-
-    def _train(self, x: Tensor, y: Tensor) -> list[Tensor]:
-        b, n, _ = x.shape
-        sizes = [x.shape[-1] + y.shape[-1], self.width, self.width, 1]
-        parameters: list[Tensor] = []
-        for size_in, size_out in itertools.pairwise(sizes):
-            bound = 1 / math.sqrt(size_in)
-            weight = (2 * torch.rand(b, size_in, size_out, generator=self._generator) - 1) * bound
-            parameters += [weight.to(x).requires_grad_(), torch.zeros(b, 1, size_out).to(x).requires_grad_()]
-        optimizer = torch.optim.Adam(parameters, lr=self.learning_rate)
-        with torch.enable_grad():
-            for _ in range(self.steps):
-                index, other = torch.randint(n, (2, min(self.batch_size, n)), generator=self._generator)
-                joint, product = _critic(parameters, x[:, index], y[:, index]), _critic(parameters, x[:, index], y[:, other])
-                optimizer.zero_grad(set_to_none=True)
-                (-donsker_varadhan(joint, product).sum()).backward()
-                optimizer.step()
-        return [parameter.detach() for parameter in parameters]
-
-
-def _critic(parameters: list[Tensor], x: Tensor, y: Tensor) -> Tensor:
-    h = torch.cat([x, y], dim=-1)
-    weights, biases = parameters[::2], parameters[1::2]
-    for index, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-        h = torch.baddbmm(bias, h, weight)
-        if index < len(weights) - 1:
-            h = F.elu(h)
-    return h.squeeze(-1)
-
-
-def _standardised(samples: Tensor) -> Tensor:
-    mean, std = samples.detach().mean(1, keepdim=True), samples.detach().std(1, keepdim=True)
-    return (samples - mean) / std.clamp(min=1e-6)
+        options = self.training_options
+        return f"steps={options.steps}, batch_size={options.batch_size}, width={options.width}"

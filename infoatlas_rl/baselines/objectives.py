@@ -27,6 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from infoatlas_rl.baselines.critics import jensen_shannon
+
 Direction = Literal["maximise", "minimise"]
 SHIFTS = 4
 """Product samples per joint sample, of MINE and SMILE."""
@@ -219,7 +221,7 @@ class SMILE(MINE):
         self.clip = clip
 
     def _critic_loss(self, joint: Tensor, product: Tensor) -> Tensor:
-        return F.softplus(-joint).mean() + F.softplus(product).mean()
+        return -jensen_shannon(joint, product)
 
     def _bound(self, joint: Tensor, product: Tensor) -> Tensor:
         return joint.mean() - _log_mean_exp(product.clamp(-self.clip, self.clip))

@@ -42,7 +42,7 @@ def require_packages(problems: Sequence[str]) -> None:
         *("statsmodels" for n in problems if n == "survey"),
     ]
     if missing := [name for name in needed if find_spec(name) is None]:
-        raise RuntimeError(f"the benchmark of the loss needs {', '.join(missing)}: pip install -e '.[robot,benchmark]'")
+        raise RuntimeError(f"this benchmark needs {', '.join(missing)}: pip install -e '.[robot,benchmark]'")
 
 
 class Split(NamedTuple):
@@ -56,13 +56,14 @@ class Split(NamedTuple):
 
 def pictures(name: str, seed: int) -> Split:
     """The split of a seed, of ``digits`` or ``mnist``."""
-    x, labels = _pictures(name)
+    x, labels = all_pictures(name)
     train, test = _rows(name, len(x), seed)
     return Split(x[train], labels[train], x[test], labels[test])
 
 
 @cache
-def _pictures(name: str) -> tuple[Tensor, Tensor]:
+def all_pictures(name: str) -> tuple[Tensor, Tensor]:
+    """All pictures ``(n, pixels)`` in [0, 1] and labels ``(n,)`` of ``digits`` or ``mnist``."""
     if name == "digits":
         from sklearn.datasets import load_digits
 

@@ -18,7 +18,7 @@ from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import released_policy
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.benchmark_mi import SUITES
-from infoatlas_rl.tasks.suites import generation, keystates, loss_report, rl, scale, table2
+from infoatlas_rl.tasks.suites import generation, keystates, loss_report, peers, rl, scale, slicing, table2
 from infoatlas_rl.tasks.suites.known import PUBLISHED
 from infoatlas_rl.weights import pretrained_folder, released, weights_hash
 
@@ -52,6 +52,12 @@ def suite(name: str) -> str:
     result = _result(name)
     text = SUITES[name][1](result).markdown()
     return f"{text}{' ' if SUITES[name][1](result).note else chr(10) * 2}{_source(result, name)}"
+
+
+def extra(name: str, table: Callable[[dict[str, Any]], Table]) -> str:
+    """A further table of a suite of ``benchmark_mi``."""
+    result = _result(name)
+    return f"{table(result).markdown()} {_source(result, name)}"
 
 
 def headline() -> str:
@@ -229,6 +235,8 @@ def generated_short() -> str:
 
 SECTIONS: dict[str, Callable[[], str]] = {
     **{name: partial(suite, name) for name in SUITES},
+    "peers-tasks": partial(extra, "peers", peers.task_table),
+    "slicing-sweep": partial(extra, "slicing", slicing.sweep_table),
     "headline": headline,
     "keystates": partial(key_states, whole=False),
     "keystates-all": partial(key_states, whole=True),

@@ -16,6 +16,7 @@ from infoatlas_rl import InfoAtlas, independence_test
 from infoatlas_rl.baselines.classical import ksg
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.progress import progress_bar
+from infoatlas_rl.tasks.suites.ranking import roc_auc
 
 DIMS = (16, 64, 128)
 SIZES = (200, 500)
@@ -91,17 +92,11 @@ def _cell(scores: dict[str, Callable], dependent: Callable, d: int, n: int, seed
                 found[name][related].append(score(x, y))
                 seconds[name] += time.perf_counter() - began
     return {
-        "auc": {name: round(_auc(*values), 4) for name, values in found.items()},
+        "auc": {name: round(roc_auc(*values), 4) for name, values in found.items()},
         "power": round(float(np.mean(np.array(p[1]) <= LEVEL)), 3),
         "p_independent": p[0],
         "seconds": {name: round(total / (2 * count), 4) for name, total in seconds.items()},
     }
-
-
-def _auc(without: list[float], with_it: list[float]) -> float:
-    """Area under the ROC curve: how often a set with dependence has the larger score; half for ties."""
-    difference = np.subtract.outer(with_it, without)
-    return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
 
 
 def table(result: dict[str, Any]) -> Table:

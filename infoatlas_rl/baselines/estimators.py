@@ -1,0 +1,214 @@
+"""Every estimator that could be used instead, called alike: samples in, mutual information in nats out.
+
+::
+
+    for estimator in peers():
+        print(estimator.name, estimator(x, y), estimator.settings, estimator.parameters(3, 3))
+
+Those that train something for the data set in hand (MINE, NWJ, SMILE, InfoNCE, KNIFE) train on a random half of the rows and
+report the value on the other half, at the best of ten looks at it, much as in the BMI benchmark (Czyz et al., NeurIPS 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infoatlas_rl.baselines.classical import gaussian_copula, kde, ksg
+from infoatlas_rl.baselines.critics import OBJECTIVES, CriticTraining, critic_values, shifted, standardised, train_critic
+from infoatlas_rl.baselines.infonet import InfoNetLoss, load_infonet
+from infoatlas_rl.baselines.knife import KernelDensities, KNIFETraining, train_densities
+from infoatlas_rl.estimator.model import InfoAtlas
+
+Array = NDArray[np.float64]
+
+LOOKS = 10
+"""How often training is interrupted to look at the held-out half."""
+HELD_OUT_SHIFTS = 10
+"""Product samples for every held-out joint sample."""
+
+
+class Estimator(Protocol):
+    """Mutual information of one data set."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+    def __call__(self, x: Array, y: Array) -> float:
+        """MI in nats of ``(n, dx)`` and ``(n, dy)``."""
+        ...
+
+    def parameters(self, dx: int, dy: int) -> int:
+        """Numbers that were trained beforehand, or are trained for every data set; 0 where there are none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plain:
+    """An estimator without anything that is trained."""
+
+    name: str
+    function: Callable[[Array, Array], float]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, x: Array, y: Array) -> float:
+        return self.function(x, y)
+
+    def parameters(self, dx: int, dy: int) -> int:
+        return 0
+
+
+class Pretrained:
+    """InfoAtlas, through ``estimate`` and its calibrated ``mi``.
+
+    Args:
+        options: of :meth:`~infoatlas_rl.InfoAtlas.estimate`, for example slices and k.
+    """
+
+    def __init__(self, weights: str = "base", name: str = "InfoAtlas", **options: Any) -> None:
+        self.name, self.settings = name, {"weights": weights, **options}
+        self._model, self._options = InfoAtlas.from_pretrained(weights), options
+
+    def __call__(self, x: Array, y: Array) -> float:
+        return self._model.estimate(x, y, **self._options).mi
+
+    def parameters(self, dx: int, dy: int) -> int:
+        return sum(p.numel() for p in self._model.parameters())
+
+
+class SlicedInfoNet:
+    """InfoNet, of single columns as they are, of more by the mean over random one-dimensional slices: a sliced MI.
+
+    Args:
+        slices: where x or y has more than one column; the InfoAtlas paper uses 128.
+    """
+
+    name = "InfoNet"
+
+    def __init__(self, slices: int = 128, seed: int = 0) -> None:
+        self.settings = {"slices": slices, "seed": seed}
+        self._single, self._sliced = InfoNetLoss(slices=1, seed=seed), InfoNetLoss(slices=slices, seed=seed)
+
+    def __call__(self, x: Array, y: Array) -> float:
+        loss = self._single if x.shape[1] == y.shape[1] == 1 else self._sliced
+        loss.reseed(self.settings["seed"])
+        with torch.no_grad():
+            return float(loss.mi(_tensor(x), _tensor(y)))
+
+    def parameters(self, dx: int, dy: int) -> int:
+        return sum(p.numel() for p in load_infonet().parameters())
+
+
+class TrainedCritic:
+    """MINE, NWJ, SMILE or InfoNCE, with a critic of its own for every data set.
+
+    Args:
+        name: of an objective of :data:`~infoatlas_rl.baselines.critics.OBJECTIVES`.
+        training: size and steps of the critic.
+        seed: of halves, initialisation and batches.
+    """
+
+    def __init__(self, name: str, training: CriticTraining, seed: int = 0) -> None:
+        self.name, self.training, self.seed = name, training, seed
+        self.settings = asdict(training) | {"seed": seed, "looks": LOOKS}
+
+    def __call__(self, x: Array, y: Array) -> float:
+        objective, generator = OBJECTIVES[self.name], torch.Generator().manual_seed(self.seed)
+        fit, held = _halves(_tensor(x), _tensor(y), generator)
+        best: tuple[float, list[Tensor]] = (-float("inf"), [])
+
+        def scores(parameters: list[Tensor], shifts: int) -> tuple[Tensor, Tensor]:
+            rows, partners = shifted(len(held[0]), shifts)
+            joint = critic_values(parameters, held[0][None], held[1][None])
+            return joint, critic_values(parameters, held[0][None, rows], held[1][None, partners])
+
+        def look(step: int, parameters: list[Tensor]) -> None:
+            nonlocal best
+            if step % max(self.training.steps // LOOKS, 1) == 0:
+                with torch.no_grad():
+                    reached = float(objective.ascended(*scores(parameters, HELD_OUT_SHIFTS)))
+                    best = max(best, (reached, [p.detach().clone() for p in parameters]), key=lambda entry: entry[0])
+
+        train_critic(fit[0][None], fit[1][None], objective, self.training, generator, look)
+        # As many negatives as in training: InfoNCE is at most their logarithm.
+        shifts = self.training.batch_size - 1 if objective.all_pairs else HELD_OUT_SHIFTS
+        return float(objective.value(*scores(best[1], min(shifts, len(held[0]) - 1))))
+
+    def parameters(self, dx: int, dy: int) -> int:
+        return sum((a + 1) * b for a, b in pairwise(self.training.sizes(dx + dy)))
+
+
+class KNIFE:
+    """Learned kernel densities; the best held-out likelihood of either density counts.
+
+    Args:
+        training: size and steps of the densities.
+        seed: of halves, initialisation and batches.
+    """
+
+    name = "KNIFE"
+
+    def __init__(self, training: KNIFETraining | None = None, seed: int = 0) -> None:
+        self.training, self.seed = training or KNIFETraining(), seed
+        self.settings = asdict(self.training) | {"seed": seed, "looks": LOOKS}
+
+    def __call__(self, x: Array, y: Array) -> float:
+        generator = torch.Generator().manual_seed(self.seed)
+        fit, held = _halves(_tensor(x), _tensor(y), generator)
+        best = [-float("inf")] * 2
+
+        def look(step: int, densities: KernelDensities) -> None:
+            nonlocal best
+            if step % max(self.training.steps // LOOKS, 1) == 0:
+                with torch.no_grad():
+                    best = [max(old, float(new.mean())) for old, new in zip(best, densities(*held), strict=True)]
+
+        train_densities(*fit, self.training, generator, look)
+        return best[1] - best[0]
+
+    def parameters(self, dx: int, dy: int) -> int:
+        densities = KernelDensities(dx, torch.zeros(1, dy), self.training, torch.Generator())
+        return sum(p.numel() for p in densities.parameters())
+
+
+def peers(steps: int = 1000, *, weights: str = "base", slices: int = 128, seed: int = 0) -> list[Estimator]:
+    """InfoAtlas and all others, the trained ones with as many steps each.
+
+    Args:
+        steps: of MINE, NWJ, SMILE, InfoNCE and KNIFE.
+        slices: of InfoNet, where there is more than one column.
+        seed: of all that is random.
+    """
+    # To InfoNCE every pair of a batch is a sample: with batches of 64 a step takes eight times as long as of the others, not 20.
+    batches = {"InfoNCE": 64}
+    return [
+        Pretrained(weights),
+        Plain("KSG", ksg, {"k": 5}),
+        Plain("Gaussian copula", gaussian_copula),
+        Plain("KDE", kde, {"width": "silverman", "on": "normal scores"}),
+        SlicedInfoNet(slices, seed),
+        *(TrainedCritic(name, CriticTraining(steps, batches.get(name, CriticTraining.batch_size)), seed) for name in OBJECTIVES),
+        KNIFE(KNIFETraining(steps), seed),
+    ]
+
+
+def _tensor(samples: Array) -> Tensor:
+    return torch.as_tensor(np.asarray(samples), dtype=torch.float32)
+
+
+def _halves(x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Two random halves of the rows, standardised together."""
+    x, y = standardised(x[None])[0], standardised(y[None])[0]
+    order = torch.randperm(len(x), generator=generator)
+    first, second = order[: len(x) // 2], order[len(x) // 2 :]
+    return (x[first], y[first]), (x[second], y[second])

@@ -1,0 +1,152 @@
+"""Suite ``peers``: every estimator that could be used instead, on the same data in one run: error against time.
+
+The eight tasks of the paper's Table 1 with many and with few samples, and every sixth task of the suite ``families``.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from infoatlas_rl.baselines.estimators import Estimator, peers
+from infoatlas_rl.distributions import BMI_TASKS, BenchmarkTask, varied_tasks
+from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.shell.progress import progress_bar
+
+FEW = 500
+"""Samples of the second group."""
+FAMILIES, FAMILY_SAMPLES = varied_tasks()[::6], 1000
+OURS = "InfoAtlas"
+FEWER_SEEDS = {"MINE": 2, "NWJ": 2, "SMILE": 2, "KNIFE": 2, "InfoNCE": 1}
+"""What is trained for every data set takes most of the time."""
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    groups = [("Table 1", cfg.n, BMI_TASKS), ("Table 1", FEW, BMI_TASKS), ("families", FAMILY_SAMPLES, FAMILIES)]
+    found = []
+    with progress_bar("peers", sum(len(tasks) for *_, tasks in groups) * cfg.seeds) as bar:
+        done = 0
+        for name, n, tasks in groups:
+            values: dict[str, dict[str, list[float]]] = {}
+            seconds: dict[str, list[float]] = {}
+            for task in tasks:
+                for seed in range(cfg.seeds):
+                    _measure(task, n, seed, peers(cfg.steps, weights=cfg.weights, seed=seed), values, seconds)
+                    done += 1
+                    bar(done, f"{task.name}, n = {n}")
+            truth = {task.name: round(task.mi, 4) for task in tasks}
+            found.append({"name": name, "n": n, "truth": truth, "estimators": _figures(truth, values, seconds)})
+    settings = {p.name: {"parameters": p.parameters(5, 5), **p.settings} for p in peers(cfg.steps, weights=cfg.weights)}
+    result = {"suite": "peers", "groups": found, "settings": settings, "steps": cfg.steps, "seeds": list(range(cfg.seeds))}
+    if cfg.picture:
+        draw(result, Path(cfg.picture))
+    return result
+
+
+def _measure(task: BenchmarkTask, n: int, seed: int, estimators: list[Estimator], values: dict, seconds: dict) -> None:
+    x, y = task.sample(n, seed)
+    for estimator in estimators:
+        if seed >= FEWER_SEEDS.get(estimator.name, seed + 1):
+            continue
+        if estimator.name not in seconds and estimator.name in (OURS, "InfoNet"):
+            estimator(x[:100], y[:100])  # the first call of a network is slower
+        began = time.process_time()
+        value = max(estimator(x, y), 0.0)
+        seconds.setdefault(estimator.name, []).append(time.process_time() - began)
+        values.setdefault(estimator.name, {}).setdefault(task.name, []).append(round(value, 4))
+
+
+def _figures(truth: dict[str, float], values: dict, seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """Errors over all single estimates, and the median time."""
+    figures = {}
+    for name, by_task in values.items():
+        errors = [abs(value - truth[task]) for task, several in by_task.items() for value in several]
+        figures[name] = {
+            "mae": round(float(np.mean(errors)), 4),
+            "worst": round(float(np.max(errors)), 4),
+            "seconds": round(float(np.median(seconds[name])), 4),
+            "estimates": by_task,
+        }
+    return figures
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
+    for axes, group in zip(figure.subplots(1, len(result["groups"]), sharey=True), result["groups"], strict=True):
+        for number, (names, seconds, error) in enumerate(_places(group["estimators"])):
+            ours = names == [OURS]
+            axes.loglog(seconds, error, "*" if ours else "o", ms=13 if ours else 6, color="C3" if ours else "C0")
+            offset, side = ((5, 5 if number % 2 else -11), "left") if len(names) == 1 else ((0, -14), "center")
+            place = {"xytext": offset, "textcoords": "offset points", "ha": side}
+            axes.annotate(", ".join(names), (seconds, error), fontsize=8, **place)
+        axes.set(xlabel="CPU seconds of an estimate", title=f"{group['name']}, n = {group['n']}")
+        axes.margins(x=0.35, y=0.15)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("mean absolute error (nats)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+def _places(estimators: dict[str, Any]) -> list[tuple[list[str], float, float]]:
+    """Names, time and error by time; estimators that would lie on each other have one place."""
+    places: list[tuple[list[str], float, float]] = []
+    for name, row in sorted(estimators.items(), key=lambda item: item[1]["seconds"]):
+        near = [p for p in places if max(abs(np.log(p[1] / row["seconds"])), abs(np.log(p[2] / row["mae"]))) < 0.15]
+        if near:
+            near[0][0].append(name)
+        else:
+            places.append(([name], row["seconds"], row["mae"]))
+    return places
+
+
+def table(result: dict[str, Any]) -> Table:
+    rows = []
+    for name, settings in result["settings"].items():
+        cells = [f"{settings['parameters']:,}" if settings["parameters"] else ""]
+        for group in result["groups"]:
+            row = group["estimators"][name]
+            cells += [f"{row['mae']:.3f} ({row['worst']:.2f})", _time(row["seconds"])]
+        rows.append([name, *cells] if name != OURS else [f"**{name}**", *(f"**{cell}**" for cell in cells)])
+    header = ["estimator", "parameters"]
+    for group in result["groups"]:
+        header += [f"{group['name']}, n = {group['n']}: error", "time"]
+    note = (
+        f"Mean absolute error over all estimates in nats, in brackets the largest; {len(result['seeds'])} seeds, two of what is "
+        f"trained for every data set, one of InfoNCE. Median CPU time of an estimate; {result['steps']} steps of what is "
+        f"trained. Values below 0 count as 0. Parameters for d = 5. {_ratios(result)}"
+    )
+    return Table(header, rows, note)
+
+
+def _ratios(result: dict[str, Any]) -> str:
+    """How many times slower the others are, and our error as a share of theirs."""
+    parts = []
+    for group in result["groups"]:
+        ours = group["estimators"][OURS]
+        against = [
+            f"{name} {row['seconds'] / ours['seconds']:.2g} and {ours['mae'] / row['mae']:.2f}"
+            for name, row in group["estimators"].items()
+            if name in ("KSG", "MINE", "InfoNCE")
+        ]
+        parts.append(f"{group['name']}, n = {group['n']}: {', '.join(against)}")
+    return f"Time as a multiple of ours, and our error as a share of theirs: {'; '.join(parts)}."
+
+
+def task_table(result: dict[str, Any]) -> Table:
+    """Mean estimates of the first group, task by task."""
+    group = result["groups"][0]
+    rows = [["truth", *(f"{value:.2f}" for value in group["truth"].values())]]
+    for name, row in group["estimators"].items():
+        cells = [f"{np.mean(row['estimates'][task]):.2f}" for task in group["truth"]]
+        rows.append([name, *cells] if name != OURS else [f"**{name}**", *(f"**{cell}**" for cell in cells)])
+    return Table(["nats", *group["truth"]], rows, f"n = {group['n']}, mean of the seeds.")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
