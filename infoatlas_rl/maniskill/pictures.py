@@ -211,7 +211,7 @@ def curves_with_intervals(
     from matplotlib.ticker import EngFormatter
 
     size = (4.6 * len(panels) + 1, 4.0)
-    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, sharey=True, layout="constrained")
     colours = dict(zip(dict.fromkeys(name for arms in panels.values() for name in arms), COLOURS, strict=False))
     shown: dict[str, Any] = {}
     for axis, (title, arms) in zip(axes[0], panels.items(), strict=True):

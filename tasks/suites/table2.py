@@ -130,7 +130,7 @@ def table(content: dict[str, Any]) -> Table:
             if r is not None:
                 rates.append(r[split]["k"] / r[split]["n"])
             cells.append("" if r is None else f"{rates[-1]:.1%} ({r[split]['k']} of {r[split]['n']})")
-        mean = f"{sum(rates) / len(rates):.1%}" if len(rates) == len(SPLITS) * len(envs) > len(SPLITS) else ""
+        mean = f"{sum(rates) / len(rates):.1%}" if len(rates) == len(SPLITS) * len(envs) else ""
         seeds = ", ".join(str(len(content[env][arm]["seeds"])) if arm in content[env] else "0" for env in envs)
         rows.append([f"**{arm}**" if arm == "infoatlas" else arm, *cells, mean, seeds])
     columns = [f"{env}, {split}" for env, split in product(envs, SPLITS)]
