@@ -33,4 +33,4 @@ def test_the_snippet_of_analysis_runs(tmp_path):
     answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert "conditional MI = " in answer.stdout
-    assert "p = 0.002" in answer.stdout
+    assert "p = 0.00125" in answer.stdout

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from infoatlas_rl.files import require_writable
+from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.policies.evaluation import Evaluation, evaluate, wilson
 from infoatlas_rl.processes import scatter
 from tests.conftest import small_policy
@@ -63,7 +64,7 @@ def policy_with_record(tmp_path):
 
 def test_the_results_of_different_evaluations_have_different_names(policy_with_record):
     def name(**options):
-        return Evaluation.of(policy_with_record, "PickCube", **options).result
+        return Evaluation.of(policy_with_record, get_task("PickCube"), **options).result
 
     whole = name()
     assert whole.startswith("unseen-")

@@ -117,5 +117,5 @@ def test_curves_of_learners_are_gathered_over_seeds_and_rewards(tmp_path, monkey
     for entry in content.values():
         assert entry["arms"]["plain SAC"]["curve"] == {"10": [0, 0], "20": [0, 1]}
         assert entry["arms"]["SAC with key states"]["curve"] == {"10": [0, 0], "20": [5, 6]}
-        assert [arm["policy_sha256"] for arm in entry["arms"].values()] == [None, "ab", "ab"]
+        assert [arm["policy_sha256"] for arm in entry["arms"].values()] == [None, "ab", "ab", "ab"]
     assert (tmp_path / "rl.png").stat().st_size > 5000
