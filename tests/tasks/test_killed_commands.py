@@ -63,8 +63,10 @@ def test_a_killed_discovery(tmp_path):
     assert "resumed from" in goes_on(*command)
     discover(compose("discover_keystates", *options, f"out={tmp_path}/undisturbed"))
     with np.load(out / "keystates.npz") as made, np.load(tmp_path / "undisturbed/keystates.npz") as undisturbed:
-        for name in ("step", "mi", "states"):
+        for name in ("step", "states"):
             np.testing.assert_array_equal(made[name], undisturbed[name])
+        # Another process, in which other tests have run, rounds otherwise: by 3e-6.
+        np.testing.assert_allclose(made["mi"], undisturbed["mi"], rtol=1e-4)
 
 
 @pytest.mark.simulator
