@@ -225,7 +225,7 @@ def _distance(frames: Sequence[Pose], ends: Sequence[Pose]) -> float:
 
 def _may_turn(actor: str, task: Task) -> bool:
     """Whether the rotation of an actor can matter: not that of a target which an object may reach as it likes."""
-    return actor != task.target or task.target is None or task.aims
+    return actor != task.target or task.aims
 
 
 def _frame(pose: Pose, turns: bool) -> Pose:

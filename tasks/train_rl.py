@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.keystates.files import read_key_states
+from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.policies.learner import ALGORITHMS, CurveConfig, LearnerConfig, Nearest
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task
@@ -42,15 +43,15 @@ def train(cfg: DictConfig) -> dict[str, Any]:
     config, out = learner(cfg), Path(cfg.out)
     if config.uses_policy:  # it fits, before anything is started
         KeyStatePolicy.load(config.policy_file, cfg.env.name, key_states=config.conditioning == "predicted")
-    demos = demonstrations(cfg, policy_task(cfg.env.task)) if config.prior else None
-    nearest = _nearest(cfg) if config.conditioning == "nearest" else None
+    nearest, demos = _nearest(cfg) if config.conditioning == "nearest" else (None, None)
+    prior = (demos or demonstrations(cfg, policy_task(cfg.env.task))) if config.prior else None
     torch.set_num_threads(cfg.threads)
     torch.set_float32_matmul_precision("medium")  # products of bfloat16 numbers, summed in float32: a third less time on CPUs
     with lock_folder(out):
-        if cfg.resume and (found := finished(config, out, nearest, demos)) is not None:
+        if cfg.resume and (found := finished(config, out, nearest, prior)) is not None:
             print(f"{out / 'curve.json'} is there already, with all {config.steps} steps")
             return found
-        with Learning(config, out, nearest, demos, resume=cfg.resume) as learning:
+        with Learning(config, out, nearest, prior, resume=cfg.resume) as learning:
             if learning.checkpoint is not None:
                 print(f"resumed from {learning.checkpoint} at step {learning.done}")
             seconds = learning.fit()
@@ -74,15 +75,15 @@ def learner(cfg: DictConfig) -> LearnerConfig:
     )
 
 
-def _nearest(cfg: DictConfig) -> Nearest:
-    """Key states and first states of the demonstrations."""
+def _nearest(cfg: DictConfig) -> tuple[Nearest, DemonstrationSet]:
+    """Key states and first states of the demonstrations, and these."""
     try:
         read_key_states(cfg.keystates_path, [])  # there before anything is collected
         demos = demonstrations(cfg, policy_task(cfg.env.task))
         _, states = read_key_states(cfg.keystates_path, [demo.seed for demo in demos])
     except ValueError as error:
         raise ValueError(f"{error}; make them with: python tasks/discover_keystates.py env={cfg.env.name}") from error
-    return states, np.stack([demo.states[0] for demo in demos])
+    return (states, np.stack([demo.states[0] for demo in demos])), demos
 
 
 @hydra_main("train_rl")
