@@ -22,10 +22,15 @@ def provenance(script: str, *, threads: int | None = None, seed: int | list[int]
     return origin if seed is None else origin | {"seed": seed}
 
 
+TYPED: list[str] = []
+"""The command of this process as it was typed, where ``sys.argv`` has been changed since."""
+
+
 def command_line(script: str) -> str:
     """The command of this process as it can be typed again, without the options that change no result."""
-    options = [option for option in sys.argv[1:] if not option.startswith(("jobs=", "only_collect="))]
-    program = sys.argv[0].split() if sys.argv[0].startswith("infoatlas ") else ["python", f"tasks/{script}.py"]
+    typed = TYPED or sys.argv
+    options = [option for option in typed[1:] if not option.startswith(("jobs=", "only_collect="))]
+    program = typed[0].split() if typed[0].startswith("infoatlas ") else ["python", f"tasks/{script}.py"]
     return shlex.join([*program, *options])
 
 

@@ -109,8 +109,8 @@ class Cloning:
         commands, keys = policy.decode(batch.scenes, *written)
         ahead = 1 - batch.keys[..., 10:]
         return {
-            "commands": ((commands[..., :6] - batch.commands) / policy.command_scale).abs().mean(),
-            "gripper": F.binary_cross_entropy_with_logits(commands[..., 6], batch.closing),
+            "commands": ((commands[..., :-1] - batch.commands) / policy.command_scale).abs().mean(),
+            "gripper": F.binary_cross_entropy_with_logits(commands[..., -1], batch.closing),
             "key_states": (((keys - batch.keys)[..., :10] / policy.key_scale[:10]).abs() * ahead).mean(),
             "past": F.binary_cross_entropy_with_logits(keys[..., 10], batch.keys[..., 10]),
         }
@@ -174,6 +174,6 @@ class Cloning:
 
     def _identity(self) -> dict[str, Any]:
         digest = hashlib.sha256()
-        for tensor in (self.windows.commands.position, self.windows.gripper, self.windows.keys):
+        for tensor in (*vars(self.windows.commands).values(), self.windows.gripper, self.windows.keys):
             digest.update(tensor.numpy().tobytes())
         return asdict(self.policy.config) | asdict(self.config) | {"samples_sha256": digest.hexdigest()[:12]}

@@ -1,11 +1,14 @@
-"""Commands as poses, and as actions of ManiSkill's ``pd_ee_delta_pose`` controller.
+"""Commands as poses of the gripper or positions of the joints, and as actions of ManiSkill's controllers.
 
-A policy commands *poses* of the gripper in the world. The action that leads to one is its difference from where the
-gripper is, so errors of the arm do not add up over a chunk of commands. Demonstrations of motion planning record joint
+A policy commands *poses* of the gripper in the world, or *joints*. The action that leads to them is their difference from
+where the arm is, so errors of the arm do not add up over a chunk of commands. Demonstrations of motion planning record joint
 targets; forward kinematics turns them into commanded poses.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,8 +21,36 @@ from infoatlas_rl.maniskill.states import pose_matrix
 from infoatlas_rl.policies.scene import Pose
 
 CONTROL_MODE = "pd_ee_delta_pose"
+JOINT_MODE = "pd_joint_delta_pos"
 REACH = 0.1
 """An action of 1 moves by 0.1 m, and turns by -0.1 rad: ManiSkill multiplies rotations by their lower limit."""
+JOINT_REACH = 0.1
+"""An action of 1 of ``pd_joint_delta_pos`` turns a joint by so much, in rad."""
+
+
+@dataclass(frozen=True)
+class Joints:
+    """Positions ``(..., 7)`` of the arm's joints, in rad, with the methods of a pose that commands need."""
+
+    positions: Tensor
+
+    @classmethod
+    def cat(cls, joints: Sequence[Joints]) -> Joints:
+        return cls(torch.cat([part.positions for part in joints]))
+
+    def __getitem__(self, index: object) -> Joints:
+        return Joints(self.positions[index])
+
+    def offset_from(self, other: Joints) -> Tensor:
+        return self.positions - other.positions
+
+    def offset_by(self, offset: Tensor) -> Joints:
+        return Joints(self.positions + offset)
+
+
+def commanded_joints(demo: Demonstration) -> Joints:
+    """The joint targets ``(t,)`` of a ``pd_joint_pos`` demonstration."""
+    return Joints(torch.tensor(demo.actions[:, :7], dtype=torch.float32))
 
 
 def commanded_poses(demo: Demonstration) -> Pose:
@@ -50,6 +81,11 @@ def to_action(command: Pose, gripper: Tensor, tcp: Pose) -> Tensor:
     turn = _euler_xyz(command.rotation @ tcp.rotation.mT) / REACH
     turn = turn / turn.norm(dim=-1, keepdim=True).clamp_min(1)
     return torch.cat([move, -turn, gripper], -1)
+
+
+def to_joint_action(command: Joints, gripper: Tensor, now: Joints) -> Tensor:
+    """The actions ``(..., 8)`` of ``pd_joint_delta_pos`` that lead towards ``command``; gripper 1 opens, -1 closes."""
+    return torch.cat([(command.offset_from(now) / JOINT_REACH).clamp(-1, 1), gripper], -1)
 
 
 def _euler_xyz(rotation: Tensor) -> Tensor:

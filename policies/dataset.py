@@ -13,7 +13,7 @@ from torch import Tensor
 from infoatlas_rl.checks import check_kinds
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.events import grasped
-from infoatlas_rl.policies.control import commanded_poses
+from infoatlas_rl.policies.control import Joints, commanded_joints, commanded_poses
 from infoatlas_rl.policies.scene import Pose, Scene, rotation_matrix, turned
 
 KEY_SIZE = 11
@@ -29,7 +29,7 @@ class Batch:
     gripper: Tensor
     """``(b, h, 1)``, the command before each of them: 1 open, -1 closed."""
     commands: Tensor
-    """``(b, c, 6)``, offsets of the commanded poses from the gripper now."""
+    """``(b, c, 6)``, offsets of the commanded poses from the gripper now; or ``(b, c, 7)``, of the joints from where they are."""
     closing: Tensor
     """``(b, c)``, 1 where the gripper is commanded to close."""
     keys: Tensor
@@ -70,22 +70,28 @@ class Windows:
         context: recent steps in a window.
         chunk: commands in a sample.
         hindsight: targets that are holes are moved to where the object entered.
+        joints: commands are positions of joints instead of poses; samples can then not be displaced.
     """
 
     def __init__(
-        self, demos: DemonstrationSet, key_steps: NDArray[np.int64], context: int, chunk: int, *, hindsight: bool = True
+        self,
+        demos: DemonstrationSet,
+        key_steps: NDArray[np.int64],
+        context: int,
+        chunk: int,
+        *,
+        hindsight: bool = True,
+        joints: bool = False,
     ) -> None:
         if demos.control_mode != "pd_joint_pos":
             raise ValueError(
                 f"{demos.path} was recorded with control mode {demos.control_mode!r}; policies learn the poses that joint "
                 f"targets stand for, so it has to be 'pd_joint_pos': python tasks/collect_demos.py env={demos.task.name}"
             )
-        states, positions, rotations, gripper, held = [], [], [], [], []
+        states, commands, gripper, held = [], [], [], []
         for demo in demos:
-            commands = commanded_poses(demo)
             states.append(torch.tensor(demo.states[:-1], dtype=torch.float32))
-            positions.append(commands.position)
-            rotations.append(commands.rotation)
+            commands.append(commanded_joints(demo) if joints else commanded_poses(demo))
             gripper.append(torch.tensor(demo.actions[:, -1], dtype=torch.float32))
             held.append(torch.tensor(grasped(demo.states, demos.task)[:-1]) & (gripper[-1] < 0))
         lengths = torch.tensor([len(s) for s in states])
@@ -95,7 +101,7 @@ class Windows:
         if hindsight and demos.task.hole:
             scenes = [_in_hindsight(scene) for scene in scenes]
         self.scenes = Scene.cat(scenes)
-        self.commands = Pose(torch.cat(positions), torch.cat(rotations))
+        self.commands: Pose | Joints = (Joints if joints else Pose).cat(commands)
         self.gripper = torch.cat(gripper)
         self.held = torch.cat(held)
         steps = torch.as_tensor(np.ascontiguousarray(key_steps))
@@ -120,7 +126,7 @@ class Windows:
         gripper = torch.where(before >= first, self.gripper[before], torch.ones(()))
         scenes, commands = self.scenes[past], self.commands[ahead]
         keys = self.scenes[self.keys[now]]
-        if displacement is not None:
+        if displacement is not None and displacement.share > 0:
             scenes, commands = self._displace(scenes, commands, self.held[now], generator, displacement)
         tcp, moved = scenes.tcp[:, -1:], scenes.object.position[:, -1:]
         key = torch.cat(
@@ -132,7 +138,8 @@ class Windows:
             ],
             -1,
         )
-        return Batch(scenes, gripper.unsqueeze(-1), commands.offset_from(tcp), (self.gripper[ahead] < 0).float(), key)
+        here = Joints(scenes.joints[:, -1:]) if isinstance(commands, Joints) else tcp
+        return Batch(scenes, gripper.unsqueeze(-1), commands.offset_from(here), (self.gripper[ahead] < 0).float(), key)
 
     def _displace(
         self, scenes: Scene, commands: Pose, held: Tensor, generator: torch.Generator, by: Displacement

@@ -19,7 +19,7 @@ Array = NDArray[np.float32]
 
 
 class StateEnv(gymnasium.Env[Array, Array]):
-    """One scene of a task; observations are the 100-D states, actions those of ``pd_ee_delta_pose``, in [-1, 1].
+    """One scene of a task; observations are the 100-D states, actions those of a controller of ManiSkill's, in [-1, 1].
 
     ``info["success"]`` says whether the task is solved now, ``info["is_success"]`` (which stable-baselines3 reads) whether
     it was at any step of the episode. Episodes end after the task's horizon (``truncated``).
@@ -30,6 +30,7 @@ class StateEnv(gymnasium.Env[Array, Array]):
         reward: "none", "sparse" (1 when solved), "dense" or "normalized_dense" (ManiSkill's).
         horizon: steps of an episode, the task's by default.
         render: frames by :meth:`render`; needs a rendering device.
+        control_mode: ``pd_ee_delta_pose``, or ``pd_joint_delta_pos``.
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012 (gymnasium's own convention)
@@ -42,6 +43,7 @@ class StateEnv(gymnasium.Env[Array, Array]):
         reward: str = "none",
         horizon: int | None = None,
         render: bool = False,
+        control_mode: str = CONTROL_MODE,
     ) -> None:
         if task.object is None:
             raise ValueError(
@@ -52,7 +54,7 @@ class StateEnv(gymnasium.Env[Array, Array]):
         self.task = task
         self.stop_at_success = stop_at_success
         self.horizon = task.horizon if horizon is None else horizon
-        self.env = make_env(task, control_mode=CONTROL_MODE, obs_mode="none", reward_mode=reward, render=render)
+        self.env = make_env(task, control_mode=control_mode, obs_mode="none", reward_mode=reward, render=render)
         self.render_mode = "rgb_array" if render else None
         self.observation_space = spaces.Box(-np.inf, np.inf, (STATE_DIM,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, self.env.action_space.shape[-1:], np.float32)

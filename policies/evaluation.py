@@ -125,8 +125,9 @@ def _start_worker(policy: str, stop_at_success: bool) -> None:
 def _run_seed(seed: int) -> Episode:
     if "env" not in _worker:  # here, so that an error reaches the caller with its traceback
         torch.set_num_threads(1)
-        _worker["policy"] = KeyStatePolicy.load(_worker["path"])
-        _worker["env"] = StateEnv(_worker["policy"].task, stop_at_success=_worker["stop_at_success"])
+        policy = _worker["policy"] = KeyStatePolicy.load(_worker["path"])
+        options = {"stop_at_success": _worker["stop_at_success"], "control_mode": policy.config.control_mode}
+        _worker["env"] = StateEnv(policy.task, **options)
     return rollout(_worker["policy"], _worker["env"], seed)
 
 

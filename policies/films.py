@@ -30,7 +30,7 @@ def film(policy: KeyStatePolicy, seeds: Sequence[int], out: Path) -> Iterator[Ep
     """
     if not seeds:
         raise ValueError("seeds=[]: name the scenes that are filmed, as in seeds=[2000,2001]")
-    env, camera = StateEnv(policy.task, stop_at_success=True), open_camera(policy.task)
+    env, camera = StateEnv(policy.task, stop_at_success=True, control_mode=policy.config.control_mode), open_camera(policy.task)
     frames, titles, rows, concepts = [], [], [], []
     for seed in seeds:
         trace = Trace()

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from infoatlas_rl.checks import check_kinds
 from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM, STATE_INDEX
 from infoatlas_rl.maniskill.tasks import Task, describe, task_of
-from infoatlas_rl.policies.control import CONTROL_MODE, to_action
+from infoatlas_rl.policies.control import CONTROL_MODE, JOINT_MODE, Joints, to_action, to_joint_action
 from infoatlas_rl.policies.dataset import KEY_SIZE, Batch
 from infoatlas_rl.policies.network import KeyStateTransformer
 from infoatlas_rl.policies.scene import Frames, Pose, Scene, features, frames, pose_in_states, raw_features, symmetry_of, turned
@@ -34,13 +34,11 @@ STATE_LAYOUT = f"{STATE_DIM}-D {hashlib.sha256(repr([part[:2] for part in LAYOUT
 
 FEATURES = ("relative", "raw")
 
-POSE_SIZE = 16
-"""A pose as the network writes it: offset in the world (6), and for object and target their shares of position and rotation (2)
-and an offset in their frame (3)."""
-COMMAND_SIZE = POSE_SIZE + 1
-"""And the logit of closing."""
-KEY_OUTPUTS = POSE_SIZE + 5
-"""And the translation of the object, the width of the gripper, the logit of being past."""
+WORLD_SIZE, FRAME_SIZE = 6, 5
+"""A pose as the network writes it: an offset in the world, and for every frame its shares of position and rotation (2) and an
+offset in it (3)."""
+KEY_REST = 5
+"""What is written of a key state besides its pose: translation of the object (3), width of the gripper, logit of being past."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,8 @@ class PolicyConfig:
     state_layout: str = STATE_LAYOUT
     features: str = "relative"
     """relative; or raw: poses in the world, no frames, no displaced samples, no targets in hindsight, as in CoTPC."""
+    key_frame: bool = False
+    """Commands are also written as shares of the way to the key state that is predicted to come next."""
     context: int = 4
     """Recent steps that are seen."""
     chunk: int = 16
@@ -67,11 +67,16 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         check_kinds(self, "policy.")
         object.__setattr__(self, "task", describe(task_of(self.task)))
-        for name, here in (("control_mode", CONTROL_MODE), ("state_layout", STATE_LAYOUT)):
-            if getattr(self, name) != here:
-                raise ValueError(f"the policy has {name} {getattr(self, name)!r}, this version of the code {here!r}")
-        if self.features not in FEATURES:
-            raise ValueError(f"policy.features={self.features} is unknown; choose one of {', '.join(FEATURES)}")
+        if self.state_layout != STATE_LAYOUT:
+            raise ValueError(f"the policy has state_layout {self.state_layout!r}, this version of the code {STATE_LAYOUT!r}")
+        for name, accepted in (("features", FEATURES), ("control_mode", (CONTROL_MODE, JOINT_MODE))):
+            if getattr(self, name) not in accepted:
+                raise ValueError(f"policy.{name}={getattr(self, name)} is unknown; choose one of {', '.join(accepted)}")
+        if self.joints and (self.features != "raw" or self.key_frame):
+            raise ValueError(
+                f"policy.control_mode={JOINT_MODE} commands joints, which have no frames: it goes with policy.features=raw and "
+                "policy.key_frame=false"
+            )
         for name in ("key_states", "context", "chunk", "execute", "width", "depth", "heads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"policy.{name} has to be at least 1, not {getattr(self, name)}")
@@ -79,6 +84,16 @@ class PolicyConfig:
             raise ValueError(f"policy.width={self.width} has to be a multiple of policy.heads={self.heads}")
         if self.execute > self.chunk:
             raise ValueError(f"policy.execute={self.execute}: no more can be carried out than policy.chunk={self.chunk} holds")
+
+    @property
+    def joints(self) -> bool:
+        """Commands are positions of joints."""
+        return self.control_mode == JOINT_MODE
+
+    @property
+    def offset_size(self) -> int:
+        """Numbers of a command without the gripper: an offset of the pose, or of the joints."""
+        return 7 if self.joints else 6
 
 
 class PolicyState(NamedTuple):
@@ -89,7 +104,7 @@ class PolicyState(NamedTuple):
     gripper: NDArray[np.float32]
     """``(n, context)``, the command before each of them."""
     commands: NDArray[np.float32]
-    """``(n, chunk, 13)``: position, rotation matrix, gripper."""
+    """``(n, chunk, 13)``: position, rotation matrix, gripper; or ``(n, chunk, 8)``: joints, gripper."""
     cursor: NDArray[np.int64]
     """``(n,)``, commands of the chunk that were carried out."""
     keys: NDArray[np.float32]
@@ -105,24 +120,26 @@ class KeyStatePolicy(nn.Module):
         self.task: Task = task_of(config.task)
         self.symmetry = symmetry_of(self.task)
         inputs = self._features(Scene.from_states(torch.zeros(1, STATE_DIM))).shape[-1] + 1
+        pose = WORLD_SIZE + FRAME_SIZE * (0 if config.features == "raw" else 2)
+        command = config.offset_size if config.joints else pose + 2 * config.key_frame
         self.network = KeyStateTransformer(
             inputs,
             context=config.context,
             key_states=config.key_states,
-            key_size=KEY_OUTPUTS,
+            key_size=pose + KEY_REST,
             chunk=config.chunk,
-            command_size=COMMAND_SIZE,
+            command_size=command + 1,
             width=config.width,
             depth=config.depth,
             heads=config.heads,
         )
         self.register_buffer("input_mean", torch.zeros(inputs))
         self.register_buffer("input_scale", torch.ones(inputs))
-        self.register_buffer("command_scale", torch.ones(config.chunk, 6))
+        self.register_buffer("command_scale", torch.ones(config.chunk, config.offset_size))
         self.register_buffer("key_scale", torch.ones(KEY_SIZE))
 
     def forward(self, scenes: Scene, gripper: Tensor) -> tuple[Tensor, Tensor]:
-        """Commands ``(b, chunk, 7)`` and key states ``(b, k, 11)`` from the last steps ``(b, context)``; see :meth:`decode`."""
+        """Commands ``(b, chunk, 7 or 8)`` and key states ``(b, k, 11)`` from steps ``(b, context)``; see :meth:`decode`."""
         return self.decode(scenes, *self.network(self.inputs(scenes, gripper)))
 
     def decode(self, scenes: Scene, commands: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,18 +147,24 @@ class KeyStatePolicy(nn.Module):
 
         A pose is an offset from the gripper now, and written as a sum: shares of the way to the object and to the target, and
         offsets in the frames of world, object and target. Where a share is 1, displacements of the gripper are undone exactly.
+        With ``key_frame`` a command has a share of the way to the next key state, too. Joints are offsets and nothing else.
 
         Returns:
-            Commands ``(b, chunk, 7)``: translation (m), rotation vector (rad), logit of closing. Key states ``(b, k, 11)``: see
-            ``dataset.KEY_SIZE``; the last one is a logit.
+            Commands ``(b, chunk, 7)``: translation (m), rotation vector (rad), logit of closing; or ``(b, chunk, 8)``: joints
+            (rad), logit. Key states ``(b, k, 11)``: see ``dataset.KEY_SIZE``; the last one is a logit.
         """
         near = frames(scenes[:, -1:], self.symmetry)
         if self.config.features == "raw":
-            near = Frames(torch.zeros_like(near.offsets), torch.eye(3).to(near.rotations).expand_as(near.rotations))
-        pose = _pose(commands, near, self.command_scale)
+            near = Frames(near.offsets[..., :0, :], near.rotations[..., :0, :, :])
         key_pose = _pose(keys, near, self.key_scale[:6])
-        rest = keys[..., POSE_SIZE:-1] * self.key_scale[6:10]
-        return torch.cat([pose, commands[..., -1:]], -1), torch.cat([key_pose, rest, keys[..., -1:]], -1)
+        rest = keys[..., -KEY_REST:-1] * self.key_scale[6:10]
+        key_states = torch.cat([key_pose, rest, keys[..., -1:]], -1)
+        offset = commands[..., :-1] * self.command_scale if self.config.joints else _pose(commands, near, self.command_scale)
+        if self.config.key_frame:
+            way = _next_key_state(key_states)
+            shares = commands[..., -3:-1].repeat_interleave(3, -1)
+            offset = offset + shares * way
+        return torch.cat([offset, commands[..., -1:]], -1), key_states
 
     def inputs(self, scenes: Scene, gripper: Tensor) -> Tensor:
         """Normalised features ``(b, context, f)`` of recent steps."""
@@ -192,11 +215,11 @@ class KeyStatePolicy(nn.Module):
         self.input_scale.copy_(steps.std(0).clamp_min(1e-2))
 
         # One scale for the three components of a vector: directions keep their meaning.
-        def scale(x: Tensor) -> Tensor:
-            rms = x.unflatten(-1, (-1, 3)).square().mean((0, -1)).sqrt()
-            return rms.clamp_min(1e-3).repeat_interleave(3, -1)
+        def scale(x: Tensor, together: int = 3) -> Tensor:
+            rms = x.unflatten(-1, (-1, together)).square().mean((0, -1)).sqrt()
+            return rms.clamp_min(1e-3).repeat_interleave(together, -1)
 
-        self.command_scale.copy_(scale(batch.commands))
+        self.command_scale.copy_(scale(batch.commands, together=7 if self.config.joints else 3))
         self.key_scale[:9].copy_(scale(batch.keys[..., :9].flatten(0, 1)))
         self.key_scale[9] = 0.04
 
@@ -219,7 +242,8 @@ class KeyStatePolicy(nn.Module):
             deterministic: for SB3's sake; the policy always is.
 
         Returns:
-            Actions ``(7,)`` or ``(n, 7)`` of ``pd_ee_delta_pose``, in [-1, 1], and the state for the next call.
+            Actions of ``pd_ee_delta_pose``, ``(7,)`` or ``(n, 7)``, or of ``pd_joint_delta_pos``, ``(8,)`` or ``(n, 8)``, in
+            [-1, 1], and the state for the next call.
 
         Raises:
             ValueError: observations of another shape, or that are not finite, or no states; or the policy's own commands are
@@ -242,12 +266,12 @@ class KeyStatePolicy(nn.Module):
             state = PolicyState(
                 np.zeros((n, c.context, STATE_DIM), np.float32),
                 np.ones((n, c.context), np.float32),
-                np.zeros((n, c.chunk, 13), np.float32),
+                np.zeros((n, c.chunk, 8 if c.joints else 13), np.float32),
                 np.full(n, c.execute),
                 np.zeros((n, c.key_states, 8), np.float32),
             )
         history = np.concatenate([state.observations[:, 1:], obs[:, None]], 1)
-        last = np.take_along_axis(state.commands[..., 12], np.maximum(state.cursor - 1, 0)[:, None], 1)
+        last = np.take_along_axis(state.commands[..., -1], np.maximum(state.cursor - 1, 0)[:, None], 1)
         gripper = np.concatenate([state.gripper[:, 1:], last], 1)
         commands, keys, cursor = state.commands.copy(), state.keys.copy(), state.cursor.copy()
         history[fresh], gripper[fresh], cursor[fresh] = obs[fresh, None], 1.0, c.execute
@@ -256,8 +280,12 @@ class KeyStatePolicy(nn.Module):
             commands[due], keys[due] = self._decide(torch.tensor(history[due]), torch.tensor(gripper[due]))
             cursor[due] = 0
         now = torch.tensor(commands[np.arange(n), cursor])
-        command = Pose(now[:, :3], now[:, 3:12].unflatten(-1, (3, 3)))
-        action = to_action(command, now[:, 12:], pose_in_states(torch.from_numpy(obs), "tcp")).numpy()
+        if c.joints:
+            here = Joints(torch.from_numpy(obs[:, STATE_INDEX["qpos"]][:, :7]))
+            action = to_joint_action(Joints(now[:, :7]), now[:, 7:], here).numpy()
+        else:
+            command = Pose(now[:, :3], now[:, 3:12].unflatten(-1, (3, 3)))
+            action = to_action(command, now[:, 12:], pose_in_states(torch.from_numpy(obs), "tcp")).numpy()
         if not np.isfinite(action).all():
             if _without_rotation(history):
                 raise ValueError("the observations are no 100-D states: some of their quaternions are zero")
@@ -269,11 +297,15 @@ class KeyStatePolicy(nn.Module):
         scenes = Scene.from_states(observations.to(device))
         commands, keys = self(scenes, gripper.unsqueeze(-1).to(device))
         tcp = scenes.tcp[:, -1:]
-        pose = tcp.offset_by(commands[..., :6])
-        grip = 1 - 2 * (commands[..., 6:] > 0).float()
+        if self.config.joints:
+            target = [Joints(scenes.joints[:, -1:]).offset_by(commands[..., :-1]).positions]
+        else:
+            pose = tcp.offset_by(commands[..., :-1])
+            target = [pose.position, pose.rotation.flatten(-2)]
+        grip = 1 - 2 * (commands[..., -1:] > 0).float()
         object_position = scenes.object.position[:, -1:] + keys[..., 6:9]
         world = [tcp.position + keys[..., :3], object_position, keys[..., 9:10], keys[..., 10:].sigmoid()]
-        return torch.cat([pose.position, pose.rotation.flatten(-2), grip], -1).cpu().numpy(), torch.cat(world, -1).cpu().numpy()
+        return torch.cat([*target, grip], -1).cpu().numpy(), torch.cat(world, -1).cpu().numpy()
 
 
 def _without_rotation(states: NDArray[np.float32]) -> bool:
@@ -283,9 +315,21 @@ def _without_rotation(states: NDArray[np.float32]) -> bool:
 
 
 def _pose(written: Tensor, near: Frames, scale: Tensor) -> Tensor:
-    """Offsets ``(b, m, 6)`` from the gripper, from what the network wrote ``(b, m, 16 or more)`` in units of ``scale``."""
-    world, shares, local = written[..., :6], written[..., 6:10].unflatten(-1, (2, 2)), written[..., 10:16].unflatten(-1, (2, 3))
+    """Offsets ``(b, m, 6)`` from the gripper, of what was written ``(b, m, 6 + 5 frames or more)`` in units of ``scale``."""
+    count = near.offsets.shape[-2]
+    world, shares, local, _ = written.split([6, 2 * count, 3 * count, written.shape[-1] - 6 - 5 * count], -1)
+    shares, local = shares.unflatten(-1, (count, 2)), local.unflatten(-1, (count, 3))
     position = (shares[..., :1] * near.offsets[..., :3]).sum(-2)
     rotation = (shares[..., 1:] * near.offsets[..., 3:]).sum(-2)
     within = turned(local, near.rotations).sum(-2)
     return torch.cat([position + (world[..., :3] + within) * scale[..., :3], rotation + world[..., 3:] * scale[..., 3:]], -1)
+
+
+def _next_key_state(keys: Tensor) -> Tensor:
+    """The offset ``(b, 1, 6)`` to the first key state that is not past, of key states ``(b, k, 11)``; 0 where all are.
+
+    A mean over key states, weighted with the probability that each is the first one to come.
+    """
+    past = keys[..., -1:].sigmoid()
+    before = torch.cat([torch.ones_like(past[:, :1]), past[:, :-1].cumprod(1)], 1)
+    return (before * (1 - past) * keys[..., :6]).sum(1, keepdim=True)

@@ -17,7 +17,7 @@ Lengths in m, rotations as matrices or rotation vectors (rad), everything in the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,11 @@ class Pose:
 
     position: Tensor
     rotation: Tensor
+
+    @classmethod
+    def cat(cls, poses: Sequence[Pose]) -> Pose:
+        """Batches one after the other."""
+        return cls(torch.cat([pose.position for pose in poses]), torch.cat([pose.rotation for pose in poses]))
 
     def __matmul__(self, other: Pose) -> Pose:
         return Pose(self.position + turned(other.position, self.rotation), self.rotation @ other.rotation)
@@ -71,6 +76,8 @@ class Scene:
     """``(..., 4)``: half extents of the object, clearance."""
     width: Tensor
     """``(..., 1)``, distance between the fingers."""
+    joints: Tensor
+    """``(..., 7)``, positions of the arm's joints, in rad."""
 
     @classmethod
     def from_states(cls, states: Tensor) -> Scene:
@@ -88,25 +95,18 @@ class Scene:
             tip=turned(tip, moved.rotation.mT),
             sizes=torch.cat([part("object_half_size"), part("clearance")], -1),
             width=part("gripper_width"),
+            joints=part("qpos")[..., :7],
         )
 
     def __getitem__(self, index: object) -> Scene:
-        return Scene(
-            self.tcp[index], self.object[index], self.target[index], self.tip[index], self.sizes[index], self.width[index]
-        )
+        return Scene(**{part.name: getattr(self, part.name)[index] for part in fields(self)})
 
     @classmethod
     def cat(cls, scenes: Sequence[Scene]) -> Scene:
         """Batches one after the other."""
-        poses = {
-            name: Pose(
-                torch.cat([getattr(scene, name).position for scene in scenes]),
-                torch.cat([getattr(scene, name).rotation for scene in scenes]),
-            )
-            for name in ("tcp", "object", "target")
-        }
-        sizes = {name: torch.cat([getattr(scene, name) for scene in scenes]) for name in ("tip", "sizes", "width")}
-        return cls(**poses, **sizes)
+        poses = {name: Pose.cat([getattr(scene, name) for scene in scenes]) for name in ("tcp", "object", "target")}
+        others = {name: torch.cat([getattr(scene, name) for scene in scenes]) for name in ("tip", "sizes", "width", "joints")}
+        return cls(**poses, **others)
 
     @property
     def tip_position(self) -> Tensor:
@@ -114,7 +114,7 @@ class Scene:
         return self.object.position + turned(self.tip, self.object.rotation)
 
     def displaced(self, offset: Tensor, held: Tensor) -> Scene:
-        """The gripper moved by ``offset (..., 6)``, together with the object where ``held (..., 1)`` is true."""
+        """The gripper moved by ``offset (..., 6)``, with the object where ``held (..., 1)`` is true; joints stay as they are."""
         tcp = self.tcp.offset_by(offset)
         carried = tcp @ self.tcp.inverse() @ self.object
         return replace(
@@ -235,7 +235,7 @@ def features(scene: Scene, symmetry: Symmetry) -> Tensor:
 
 
 def raw_features(scene: Scene) -> Tensor:
-    """Poses ``(..., f)`` as ManiSkill's own observation states them, in the world, with the two offsets that it adds."""
+    """Joints and poses ``(..., f)`` in the world, as ManiSkill's own observation states them, with the two offsets it adds."""
     parts = [
         part for pose in (scene.tcp, scene.object, scene.target) for part in (pose.position, pose.rotation.flatten(-2)[..., :6])
     ]
@@ -246,6 +246,7 @@ def raw_features(scene: Scene) -> Tensor:
             scene.target.position - scene.tip_position,
             scene.sizes,
             scene.width,
+            scene.joints,
         ],
         -1,
     )

@@ -119,7 +119,7 @@ class PolicyTraining:
         raw = policy.features == "raw"
         if raw:
             config = replace(config, displacement=replace(config.displacement, share=0.0))
-        windows = Windows(demos, steps, policy.context, policy.chunk, hindsight=not raw)
+        windows = Windows(demos, steps, policy.context, policy.chunk, hindsight=not raw, joints=policy.joints)
         self.cloning = Cloning(KeyStatePolicy(policy), windows, config)
         self.checkpoint = out / "checkpoint.pt"
 

@@ -12,7 +12,7 @@
 - ``selfconsistency``: upper against lower halves of digits under noise, the paper's Figure 4, with a picture.
 - ``segmentation``: points that move together, the paper's Figure 5, on demonstrations, with a picture.
 - ``slicing``: what slices see and what they miss, the paper's appendices A.6 and A.7.
-- ``pairs``: many pairs of single columns in one call.
+- ``pairs``: all pairs of the columns of a table, in one process and in two.
 - ``atlas``: unseen problems of the atlas against KSG and the Gaussian copula; coverage of the intervals.
 - ``independence``: what is estimated where the truth is zero.
 - ``testing``: tests of independence in 16 to 128 dimensions, the paper's Figures 3 and 7.

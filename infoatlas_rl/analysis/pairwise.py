@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infoatlas_rl.columns import numbers_of, whole_rows
-from infoatlas_rl.estimator.model import load_pretrained
+from infoatlas_rl.estimator.model import InfoAtlas, load_pretrained
 from infoatlas_rl.tables import Table
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
-BATCH = 32
-"""Pairs that are worked on at the same time."""
+TILE = 8
+"""Pairs of one of so many columns with one of as many others are a job."""
 MOST_ROWS = 1_000_000
 
 
@@ -29,7 +30,7 @@ class PairwiseMI:
 
     names: list[str]
     mi: Array
-    """``(d, d)``, symmetric, calibrated point estimates; NaN on the diagonal."""
+    """``(d, d)``, symmetric, calibrated point estimates; NaN on the diagonal, and where nothing was asked for."""
     low: Array
     high: Array
     """``(d, d)``: ends of the calibrated 90 % intervals."""
@@ -40,7 +41,9 @@ class PairwiseMI:
     def ranked(self) -> list[tuple[str, str, float]]:
         """Pairs of names and their information, the largest first."""
         pairs = [
-            (self.names[i], self.names[j], float(self.mi[i, j])) for i, j in itertools.combinations(range(len(self.names)), 2)
+            (self.names[i], self.names[j], float(self.mi[i, j]))
+            for i, j in itertools.combinations(range(len(self.names)), 2)
+            if not np.isnan(self.mi[i, j])
         ]
         return sorted(pairs, key=lambda pair: -pair[2])
 
@@ -65,6 +68,8 @@ def pairwise_mi(
     units: Literal["nats", "bits"] = "nats",
     weights: str = "base",
     progress: bool | Progress = False,
+    between: tuple[Sequence[str], Sequence[str]] | None = None,
+    map: Callable[..., Iterable[Any]] = map,
 ) -> PairwiseMI:
     """Mutual information of all pairs of the columns of a table.
 
@@ -79,38 +84,73 @@ def pairwise_mi(
             categories of numbers, too; text and booleans are classes without an order.
         nan_policy: ``"raise"`` an error where a value is missing, or ``"drop"`` the rows in which one is.
         progress: show a line on the standard error output, or call this with (done, total).
+        between: two lists of names; only pairs of a column of the one and a column of the other are estimated, the rest is NaN.
+        map: applies a function to jobs, one after the other by default; that of an executor, a pool of processes, Ray or Dask
+            spreads them. Jobs are independent, and results do not depend on it.
 
     Raises:
-        ValueError: fewer than two columns or 8 rows, columns of different lengths, missing values, dates or more than 20 classes;
-            the message names column, row and remedy.
+        ValueError: fewer than two columns or 8 rows, columns of different lengths, missing values, dates or more than 20 classes,
+            or names that are no columns; the message names column, row and remedy.
     """
     if nan_policy not in ("raise", "drop"):
         raise ValueError(f"nan_policy has to be raise or drop, not {nan_policy!r}")
     if units not in ("nats", "bits"):
         raise ValueError(f"units has to be nats or bits, not {units!r}")
-    model = load_pretrained(weights)
-    columns = _columns(data, nan_policy, model.config.max_dim)
+    columns = _columns(data, nan_policy, _model(weights).config.max_dim)
     names = list(columns)
     tell = (_on_terminal if progress else (lambda done, total: None)) if isinstance(progress, bool) else progress
     size = len(names)
     mi, low, high = (np.full((size, size), np.nan) for _ in range(3))
-    # Pairs of as many columns of numbers are one batch.
-    by_shape: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for i, j in itertools.combinations(range(size), 2):
-        by_shape.setdefault((columns[names[i]].shape[1], columns[names[j]].shape[1]), []).append((i, j))
-    done, total = 0, size * (size - 1) // 2
-    for pairs in by_shape.values():
-        for start in range(0, len(pairs), BATCH):
-            part = pairs[start : start + BATCH]
-            x, y = (np.stack([columns[names[pair[side]]] for pair in part]) for side in (0, 1))
-            found = model.estimate(x, y)
-            found = found.in_bits() if units == "bits" else found
-            for (i, j), value, a, b in zip(part, found.mi, *found.interval, strict=True):
-                mi[i, j] = mi[j, i] = value
-                low[i, j], high[i, j] = low[j, i], high[j, i] = a, b
-            done += len(part)
-            tell(done, total)
+    pairs = _pairs(names, between)
+    tiles: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for i, j in pairs:
+        tiles.setdefault((i // TILE, j // TILE), []).append((i, j))
+    jobs = [_Job(tile, {k: columns[names[k]] for pair in tile for k in pair}, units, weights) for tile in tiles.values()]
+    done = 0
+    for found in map(_estimate, jobs):
+        for i, j, value, a, b in found:
+            mi[i, j] = mi[j, i] = value
+            low[i, j], high[i, j] = low[j, i], high[j, i] = a, b
+        done += len(found)
+        tell(done, len(pairs))
     return PairwiseMI(names, mi, low, high, len(next(iter(columns.values()))), units)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Pairs of columns, with what another process needs for them."""
+
+    pairs: list[tuple[int, int]]
+    columns: dict[int, Array]
+    units: str
+    weights: str
+
+
+def _estimate(job: _Job) -> list[tuple[int, int, float, float, float]]:
+    """Pair, point estimate and interval. One pair at a time: what a batch needs no longer fits into the caches."""
+    model, rows = _model(job.weights), []
+    for i, j in job.pairs:
+        found = model.estimate(job.columns[i], job.columns[j])
+        found = found.in_bits() if job.units == "bits" else found
+        rows.append((i, j, found.mi, *found.interval))
+    return rows
+
+
+@cache
+def _model(weights: str) -> InfoAtlas:
+    return load_pretrained(weights)
+
+
+def _pairs(names: list[str], between: tuple[Sequence[str], Sequence[str]] | None) -> list[tuple[int, int]]:
+    if between is None:
+        return list(itertools.combinations(range(len(names)), 2))
+    place = {name: number for number, name in enumerate(names)}
+    if unknown := [name for side in between for name in side if name not in place]:
+        raise ValueError(f"between: {unknown[0]!r} is no column; they are {', '.join(names)}")
+    found = {tuple(sorted((place[a], place[b]))) for a, b in itertools.product(*between) if a != b}
+    if not found:
+        raise ValueError("between: there is no pair of two different columns, one of each list")
+    return sorted(found)
 
 
 def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:

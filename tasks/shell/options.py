@@ -21,6 +21,7 @@ from yaml import YAMLError
 from infoatlas_rl.files import full_disk
 from infoatlas_rl.keystates.settings import METHODS, KeyStateConfig
 from infoatlas_rl.processes import end_with_process
+from infoatlas_rl.records import TYPED
 
 STARTED_BY = "INFOATLAS_STARTED_BY"
 """Environment variable: the process that started this one as a part of its own work, and that it ends with."""
@@ -56,6 +57,7 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
         def entry() -> None:
             if STARTED_BY in os.environ:
                 end_with_process(int(os.environ[STARTED_BY]))
+            TYPED[:] = sys.argv
             sys.argv[1:] = [_quoted(_own_env(argument)) for argument in sys.argv[1:]]
             _check_overrides(config_name, sys.argv[1:])
             hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(_for_people(run))()

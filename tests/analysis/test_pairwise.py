@@ -1,5 +1,8 @@
 """All pairs of the columns of a table: values, order, kinds of columns, and what is refused."""
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
 import numpy as np
 import pytest
 
@@ -79,3 +82,18 @@ def test_what_is_no_table_is_refused(data, message):
 def test_constant_columns_tell_nothing():
     found = pairwise_mi({"a": np.zeros(100), "b": np.arange(100.0)})
     assert found.mi[0, 1] == pytest.approx(0.0, abs=0.02)
+
+
+def test_pairs_between_two_lists_are_those_of_all_pairs_and_processes_change_nothing():
+    data = columns(n=100)
+    whole, some = pairwise_mi(data), pairwise_mi(data, between=(["a"], ["c", "class", "a"]))
+    np.testing.assert_array_equal(some.mi[0, 2:], whole.mi[0, 2:])
+    assert np.isnan(some.mi[[0, 2], [1, 3]]).all()
+    assert [pair[:2] for pair in some.ranked()] == [("a", "class"), ("a", "c")]
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        wide = {f"{name}{copy}": values for copy in range(3) for name, values in data.items()}  # more than one tile
+        np.testing.assert_array_equal(pairwise_mi(wide, map=pool.map).mi, pairwise_mi(wide).mi)
+    with pytest.raises(ValueError, match="between: 'd' is no column; they are a, b, c, class"):
+        pairwise_mi(data, between=(["a"], ["d"]))
+    with pytest.raises(ValueError, match="no pair of two different columns"):
+        pairwise_mi(data, between=(["a"], ["a"]))

@@ -59,3 +59,11 @@ def test_other_control_modes_are_refused():
     demos = fake_demos(control_mode="pd_ee_delta_pose")
     with pytest.raises(ValueError, match=r"pd_ee_delta_pose.*has to be 'pd_joint_pos'.*collect_demos.py env=PickCube"):
         Windows(demos, keys_of(demos), 4, 8)
+
+
+def test_commands_may_be_joints():
+    demos = fake_demos()
+    windows = Windows(demos, keys_of(demos), context=4, chunk=8, joints=True)
+    batch = windows.batch(torch.tensor([5]), torch.Generator())
+    targets, now = torch.tensor(demos[0].actions[5:13, :7]), torch.tensor(demos[0].states[5, :7], dtype=torch.float32)
+    torch.testing.assert_close(batch.commands[0], targets - now)

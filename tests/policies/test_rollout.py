@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from infoatlas_rl.maniskill.envs import read_state
 from infoatlas_rl.maniskill.tasks import Task, get_task
-from infoatlas_rl.policies.control import commanded_poses, to_action
+from infoatlas_rl.policies.control import Joints, commanded_joints, commanded_poses, to_action, to_joint_action
 from infoatlas_rl.policies.environment import StateEnv
 from infoatlas_rl.policies.evaluation import evaluate, summary
 from infoatlas_rl.policies.policy import KeyStatePolicy
@@ -81,6 +81,26 @@ def test_commands_of_demonstrations_solve_their_scenes(env, demos):
     for episode, demo in zip(episodes, demos):
         assert 0 < episode.steps <= len(demo) + 5
         assert episode.events["grasped"] < episode.events["at_goal"]
+
+
+class ReplayJoints(Replay):
+    """The same with commands of joints."""
+
+    def __init__(self, demo):
+        super().__init__(demo)
+        self.commands = commanded_joints(demo)
+
+    def predict(self, observation, state=None, episode_start=None, deterministic=True):
+        now = min(self.step, len(self.gripper) - 1)
+        self.step += 1
+        joints = Joints(torch.tensor(observation[:7]))
+        return to_joint_action(self.commands[now], self.gripper[now], joints).numpy(), state
+
+
+def test_joints_that_demonstrations_command_solve_their_scenes(demos):
+    env = StateEnv(PICK, control_mode="pd_joint_delta_pos", stop_at_success=True)
+    assert [rollout(ReplayJoints(demo), env, demo.seed).success for demo in demos] == [True] * 3
+    env.close()
 
 
 def test_success_at_any_step_and_at_the_end_are_told_apart(demos):

@@ -100,9 +100,13 @@ def test_without_the_robot_extra_tasks_say_what_is_missing():
 
 
 def test_results_name_the_command_as_it_was_typed(monkeypatch):
+    from infoatlas_rl import records
     from infoatlas_rl.records import command_line
 
+    monkeypatch.setattr(records, "TYPED", [])
     monkeypatch.setattr(sys, "argv", ["infoatlas keystates", "env=PickCube", "jobs=2"])
     assert command_line("discover_keystates") == "infoatlas keystates env=PickCube"
     monkeypatch.setattr(sys, "argv", ["tasks/discover_keystates.py", "env=PickCube"])
     assert command_line("discover_keystates") == "python tasks/discover_keystates.py env=PickCube"
+    records.TYPED[:] = ["tasks/table2.py", "train=training.steps=9 validation.episodes=3"]  # Hydra is given another, quoted
+    assert command_line("table2") == "python tasks/table2.py 'train=training.steps=9 validation.episodes=3'"
