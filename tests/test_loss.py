@@ -45,7 +45,7 @@ def test_gradient_agrees_with_the_analytic_one(d):
     assert abs(gradients.norm(dim=-1).mean() / truth.norm() - 1) < 0.15
 
 
-@pytest.mark.parametrize("gradient", ["envelope", "full"])
+@pytest.mark.parametrize("gradient", ["canonical", "envelope", "full"])
 def test_a_step_along_the_gradient_raises_the_mutual_information(gradient):
     objective = InfoAtlasLoss(slices=8, k=3, resample=False, gradient=gradient)
     x, y = correlated(200, [0.4] * 10)

@@ -59,6 +59,16 @@ def test_a_few_steps_come_close_to_the_maximum_of_the_bound(rng):
     assert bound(3) > 0.95 * bound(60)
 
 
+def test_the_solution_is_where_the_penalised_bound_is_largest(rng):
+    joint, product, _ = gaussian_features(rng, n=400)
+    ridge = torch.tensor([0.5, 2.0, 1.0])
+    w = solve(joint, product, parameters(3, 1.0)._replace(log_ridge=ridge.log()[None]), steps=60).detach().requires_grad_()
+    bound = (joint @ w[0]).mean() - torch.logsumexp(product @ w[0], -1).mean()
+    (bound - 0.5 * (ridge * w**2).sum()).backward()
+    assert w.detach().abs().max() > 0.1
+    torch.testing.assert_close(w.grad, torch.zeros_like(w), atol=1e-4, rtol=0)
+
+
 def test_no_step_leads_below_the_start(rng):
     # Strong dependence in few samples: the quadratic model of the bound is poor, and Newton steps overshoot.
     joint, product, _ = gaussian_features(rng, n=40, rho=0.999)

@@ -13,6 +13,7 @@ pytest.importorskip("stable_baselines3")
 
 from gymnasium import spaces
 
+from infoatlas_rl.maniskill.states import STATE_INDEX
 from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.policies.conditioning import FeatureObservations
 from infoatlas_rl.policies.environment import StateEnv
@@ -34,6 +35,9 @@ def test_transitions_are_those_of_the_environment_that_carries_the_actions_out(d
     found = transitions(replace(demos, demonstrations=[demo]), features)
     assert len(found.rewards) == len(demo.actions) == len(found.observations)
     np.testing.assert_array_equal(found.observations[1:], found.next_observations[:-1])
+    gripper = demo.states[:, STATE_INDEX["tcp_position"]] / 0.3  # the first of the features
+    np.testing.assert_allclose(found.observations[:, :3], gripper[:-1], atol=1e-5)
+    np.testing.assert_allclose(found.next_observations[:, :3], gripper[1:], atol=1e-5)
     np.testing.assert_array_equal(found.rewards, demo.success)
     assert found.rewards[-1] == 1 > found.rewards[0]
     assert np.abs(found.actions).max() <= 1

@@ -1,0 +1,17 @@
+"""Hook of mkdocs: links out of docs/ are shown as the path that they name, roles of reST as the name that they refer to."""
+
+import re
+
+
+def on_page_markdown(markdown, **_):
+    return re.sub(r"\[([^\]]+)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", markdown)
+
+
+def on_page_content(html, **_):
+    html = re.sub(r":(?:func|class|meth|data|mod|attr|exc):(<code>)(~?[\w.]+)</code>", _named, html)
+    return re.sub(r"<p>::</p>|::(?=</p>\s*<div class=\"(?:language|highlight))", "", html)
+
+
+def _named(role):
+    start, name = role.groups()
+    return f"{start}{name.lstrip('~').rpartition('.')[2] if name.startswith('~') else name}</code>"
