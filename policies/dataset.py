@@ -13,6 +13,7 @@ from torch import Tensor
 from infoatlas_rl.checks import check_kinds
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.events import grasped
+from infoatlas_rl.maniskill.recording import SOURCE_MODE
 from infoatlas_rl.policies.control import Joints, commanded_joints, commanded_poses
 from infoatlas_rl.policies.scene import Pose, Scene, rotation_matrix, turned
 
@@ -83,11 +84,7 @@ class Windows:
         hindsight: bool = True,
         joints: bool = False,
     ) -> None:
-        if demos.control_mode != "pd_joint_pos":
-            raise ValueError(
-                f"{demos.path} was recorded with control mode {demos.control_mode!r}; policies learn the poses that joint "
-                f"targets stand for, so it has to be 'pd_joint_pos': python tasks/collect_demos.py env={demos.task.name}"
-            )
+        demos.require_control_mode(SOURCE_MODE, "policies learn what joint targets stand for")
         states, commands, gripper, held = [], [], [], []
         for demo in demos:
             states.append(torch.tensor(demo.states[:-1], dtype=torch.float32))

@@ -30,11 +30,7 @@ def make_plan(demos: DemonstrationSet, cuts: NDArray[np.int64]) -> Plan:
     Raises:
         ValueError: they were recorded with another control mode than ``pd_joint_pos``, or show no object that is moved.
     """
-    if demos.control_mode != SOURCE_MODE:
-        raise ValueError(
-            f"{demos.path} was recorded with control mode {demos.control_mode!r}; what is replayed are the poses that joint "
-            f"targets stand for, so it has to be {SOURCE_MODE!r}: python tasks/collect_demos.py env={demos.task.name}"
-        )
+    demos.require_control_mode(SOURCE_MODE, "what is replayed are the poses that joint targets stand for")
     courses = [Course.of(demo, demos.task) for demo in demos]
     return Plan(courses, cuts, find_references(courses, cuts, demos.task))
 

@@ -76,11 +76,7 @@ def transitions(demos: DemonstrationSet, wrap: Callable[[gymnasium.Env], gymnasi
     Raises:
         ValueError: the demonstrations were recorded with another controller, or without their successes.
     """
-    if demos.control_mode != SOURCE_MODE:
-        raise ValueError(
-            f"{demos.path} was recorded with control mode {demos.control_mode!r}; prior data are made of {SOURCE_MODE!r}: "
-            f"python tasks/collect_demos.py env={demos.task.name}"
-        )
+    demos.require_control_mode(SOURCE_MODE, "prior data are made of joint targets")
     found: list[tuple[Array, Array, Array, float]] = []
     for demo in demos:
         if demo.success is None:

@@ -8,7 +8,7 @@ of some steps with the episodes of its validation in ``step_<n>.jsonl``, and in 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +113,14 @@ class PolicyTraining:
         self.validation, self.out = validation, out
         self.due = validation.steps(config.steps)
         """Steps after which a candidate is kept."""
-        self.record = record | {"demonstrations": {"path": str(demos.path), "count": len(demos), "seeds": seeds}}
-        self.rounds: list[dict[str, Any]] = []
-        torch.manual_seed(config.seed)
         raw = policy.features == "raw"
         if raw:
             config = replace(config, displacement=replace(config.displacement, share=0.0))
+        self.record = record | {"demonstrations": {"path": str(demos.path), "count": len(demos), "seeds": seeds}}
+        if "config" in record:
+            self.record["config"] = record["config"] | {"training": asdict(config)}
+        self.rounds: list[dict[str, Any]] = []
+        torch.manual_seed(config.seed)
         windows = Windows(demos, steps, policy.context, policy.chunk, hindsight=not raw, joints=policy.joints)
         self.cloning = Cloning(KeyStatePolicy(policy), windows, config)
         self.checkpoint = out / "checkpoint.pt"

@@ -9,6 +9,7 @@
 - ``small``: n = 16 to 128 against 1 to 20 dimensions.
 - ``highdim``: 25 to 1024 dimensions, beside random slices.
 - ``peers``: KSG, KDE, MINE, NWJ, SMILE, InfoNCE, KNIFE, InfoNet in one run: error against time, with a picture.
+- ``sizes``: time and memory of all of these against n, with a picture.
 - ``selfconsistency``: upper against lower halves of digits under noise, the paper's Figure 4, with a picture.
 - ``segmentation``: points that move together, the paper's Figure 5, on demonstrations, with a picture.
 - ``slicing``: what slices see and what they miss, the paper's appendices A.6 and A.7.
@@ -46,6 +47,7 @@ from infoatlas_rl.tasks.suites import (
     peers,
     segmentation,
     selfconsistency,
+    sizes,
     slicing,
     small,
     testing,
@@ -54,7 +56,7 @@ from infoatlas_rl.tasks.suites import time as timing
 from infoatlas_rl.weights import weights_hash
 
 PLAIN = (atlas, independence, testing, small, highdim, order, consistency, gradient, timing, pairs, ablation)
-PLAIN += (peers, selfconsistency, segmentation, slicing)
+PLAIN += (peers, sizes, selfconsistency, segmentation, slicing)
 SUITES = {
     "bmi": (known.run_bmi, known.table),
     "bmi40": (known.run_bmi40, known.long_table),

@@ -11,7 +11,7 @@ scenes), ``training.json``, ``log.csv`` and TensorBoard scalars. A killed run go
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -54,7 +54,7 @@ def train(cfg: DictConfig) -> Path:
         record = {
             "task": task.name,
             "keystates": about,
-            "config": OmegaConf.to_container(cfg, resolve=True) | {"training": asdict(config)},
+            "config": OmegaConf.to_container(cfg, resolve=True),
             **provenance("train_policy", threads=cfg.threads),
         }
         path = _run(PolicyTraining(demos, steps, policy, config, validation, out, record), task.name, resume=cfg.resume)

@@ -275,15 +275,10 @@ def fake_demos(count=6, length=40, task="PickCube", control_mode="pd_joint_pos")
             SimpleNamespace(states=states, actions=actions, env_states={"articulations": {"panda_wristcam": robot}}, seed=seed)
         )
 
-    class Demos(list):
-        pass
-
+    from infoatlas_rl.maniskill.demos import DemonstrationSet
     from infoatlas_rl.maniskill.tasks import get_task
 
-    out = Demos(demos)
-    out.control_mode, out.path = control_mode, "demos.h5"
-    out.task = get_task(task)
-    return out
+    return DemonstrationSet(get_task(task), Path("demos.h5"), control_mode, "fake", demos)
 
 
 def keys_of(demos, count=4):

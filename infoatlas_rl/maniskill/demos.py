@@ -65,6 +65,14 @@ class DemonstrationSet:
     source: str
     demonstrations: list[Demonstration]
 
+    def require_control_mode(self, mode: str, use: str) -> None:
+        """Raise a ``ValueError`` where they were recorded with another control mode; ``use`` says what needs it."""
+        if self.control_mode != mode:
+            raise ValueError(
+                f"{self.path} was recorded with control mode {self.control_mode!r}; {use}, so it has to be {mode!r}: "
+                f"python tasks/collect_demos.py env={self.task.name}"
+            )
+
     def __len__(self) -> int:
         return len(self.demonstrations)
 

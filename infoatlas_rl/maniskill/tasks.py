@@ -7,8 +7,10 @@ one object and one target can be described so, in a file of ``configs/env``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -142,6 +144,10 @@ def get_task(name: str, env_id: str | None = None, horizon: int = 250, **describ
     task = Task(name, env_id, horizon, geometry=geometry, **described)
     if task.symmetry not in SYMMETRIES:
         raise ValueError(f"task {name}: symmetry={task.symmetry!r} is unknown; choose one of {', '.join(SYMMETRIES)}")
+    if not isinstance(task.aims, bool):
+        raise ValueError(f"task {name}: aims={task.aims!r}; it has to be true or false")
+    if isinstance(task.target_turn, bool) or not isinstance(task.target_turn, Real) or not math.isfinite(task.target_turn):
+        raise ValueError(f"task {name}: target_turn={task.target_turn!r}; it has to be a number of degrees")
     return task
 
 

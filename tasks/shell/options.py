@@ -77,6 +77,7 @@ def name_of_file(path: Any) -> str:
 
 
 OmegaConf.register_new_resolver("name_of_file", name_of_file, replace=True)
+OmegaConf.register_new_resolver("if", lambda condition, text: text if condition else "", replace=True)
 
 
 def _own_env(argument: str) -> str:

@@ -48,4 +48,6 @@ def table(result: dict[str, Any]) -> Table:
         rows.append([n, *(f"{rate:.1f}" for rate in rates.values()), f"{ASKED / max(rates.values()):.0f} s"])
     processes = next(iter(result["pairs_per_second"].values()))
     heads = [f"pairs per second, {count} process{'' if count == '1' else 'es'}" for count in processes]
-    return Table(["n", *heads, "100 columns take"], rows, f"`pairwise_mi` of {result['columns']} columns, one thread in a process.")
+    return Table(
+        ["n", *heads, "100 columns take"], rows, f"`pairwise_mi` of {result['columns']} columns, one thread in a process."
+    )

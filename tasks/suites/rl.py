@@ -21,8 +21,10 @@ from infoatlas_rl.tasks.suites.arms import paths, run_all, run_task
 
 def run(cfg: DictConfig) -> None:
     require_writable(Path(cfg.out))
+    if unknown := [arm for arm in cfg.only or [] if arm not in cfg.arms]:
+        raise ValueError(f"only: there is no arm {unknown[0]!r}; they are {', '.join(cfg.arms)}")
     if not cfg.only_collect:
-        jobs = [(arm, seed) for seed in cfg.seeds for arm in cfg.arms]
+        jobs = [(arm, seed) for seed in cfg.seeds for arm in cfg.only or cfg.arms]
         named = [(f"{arm}, seed {seed}", partial(_job, cfg, arm, seed)) for arm, seed in jobs]
         run_all(f"SAC on {_title(cfg)}", named, cfg.jobs, lambda: _write(cfg))
     _write(cfg)
@@ -45,7 +47,7 @@ def _job(cfg: DictConfig, arm: str, seed: int) -> None:
 
 def _write(cfg: DictConfig) -> None:
     arms: dict[str, Any] = {}
-    for arm in cfg.arms:
+    for arm in cfg.only or cfg.arms:
         folders = [_folder(cfg, arm, seed) for seed in cfg.seeds]
         folders = [folder for folder in folders if (folder / "curve.json").is_file()]
         if folders:

@@ -64,6 +64,6 @@ def test_other_control_modes_are_refused():
 def test_commands_may_be_joints():
     demos = fake_demos()
     windows = Windows(demos, keys_of(demos), context=4, chunk=8, joints=True)
-    batch = windows.batch(torch.tensor([5]), torch.Generator())
-    targets, now = torch.tensor(demos[0].actions[5:13, :7]), torch.tensor(demos[0].states[5, :7], dtype=torch.float32)
+    batch, demo = windows.batch(torch.tensor([5]), torch.Generator()), demos.demonstrations[0]
+    targets, now = torch.tensor(demo.actions[5:13, :7]), torch.tensor(demo.states[5, :7], dtype=torch.float32)
     torch.testing.assert_close(batch.commands[0], targets - now)

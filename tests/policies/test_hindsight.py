@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
 from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.policies.dataset import Windows, _in_hindsight
@@ -66,7 +68,7 @@ def assert_same(scene, other):
     for name in ("tcp", "object", "target"):
         for part in ("position", "rotation"):
             assert torch.equal(getattr(getattr(scene, name), part), getattr(getattr(other, name), part))
-    for name in ("tip", "sizes", "width"):
+    for name in ("tip", "sizes", "width", "joints"):
         assert torch.equal(getattr(scene, name), getattr(other, name))
 
 
@@ -78,8 +80,8 @@ def test_samples_have_the_target_in_hindsight_where_it_is_a_hole(task, hindsight
     actions = np.concatenate([robot[1:, 13:20], np.ones((4, 1), np.float32)], 1)
     articulations = {"articulations": {"panda_wristcam": robot}}
     demo = SimpleNamespace(states=states.numpy().astype(np.float64), actions=actions, env_states=articulations, seed=0)
-    demos = type("Demos", (list,), {"control_mode": "pd_joint_pos", "path": "demos.h5", "task": get_task(task)})
-    windows = Windows(demos([demo]), np.array([[2]]), context=2, chunk=2, hindsight=hindsight)
+    demos = DemonstrationSet(get_task(task), Path("demos.h5"), "pd_joint_pos", "fake", [demo])
+    windows = Windows(demos, np.array([[2]]), context=2, chunk=2, hindsight=hindsight)
     aside = torch.tensor([-0.003, 0.0, -0.002]) if task == "PegInsertion" and hindsight else torch.zeros(3)
     expected = (torch.tensor(TARGET) + aside).expand(4, 3)  # of the states that an action follows
     torch.testing.assert_close(windows.scenes.target.position, expected, atol=1e-6, rtol=0)

@@ -62,7 +62,7 @@ def test_demonstrations_without_successes_or_of_another_controller_are_refused(d
     first = demos.demonstrations[0]
     for changed, message in (
         (replace(demos, demonstrations=[replace(first, success=None)]), "does not say when it was solved"),
-        (replace(demos, control_mode="pd_ee_delta_pose"), "prior data are made of 'pd_joint_pos'"),
+        (replace(demos, control_mode="pd_ee_delta_pose"), "prior data are made of joint targets, so it has to be 'pd_joint_pos'"),
     ):
         with pytest.raises(ValueError, match=message) as refused:
             transitions(changed, features)

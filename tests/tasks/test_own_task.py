@@ -65,6 +65,8 @@ def test_a_description_makes_the_same_task_again():
             "task Mine: geometry is missing; a task with a 100-D state is described by object, target, geometry",
         ),
         ({"colour": "red"}, "task Mine: there is no colour"),
+        ({"aims": "yes"}, "aims='yes'; it has to be true or false"),
+        ({"target_turn": "left"}, "target_turn='left'; it has to be a number of degrees"),
         ({"symmetry": "sphere"}, "symmetry='sphere' is unknown; choose one of none, cube, bar"),
         ({"geometry": {"half_size": [1, 1, 1]}}, "geometry needs tip_offset, target_offset and half_size, three numbers each"),
         ({"geometry": GEOMETRY | {"half_size": [1, 1]}}, "geometry needs tip_offset"),

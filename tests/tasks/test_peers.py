@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from infoatlas_rl.tasks.suites import peers, selfconsistency, slicing
+from infoatlas_rl.tasks.suites import peers, selfconsistency, sizes, slicing
 from infoatlas_rl.tasks.suites.ranking import average_precision, roc_auc
 from tests.conftest import ROOT, compose
 
@@ -33,6 +33,21 @@ def test_the_suite_of_peers_measures_every_estimator(monkeypatch, tmp_path):
         assert (len(infonce), len(ours)) == (1, 2)
     assert len(peers.table(result).rows) == len(result["settings"])
     assert len(peers.task_table(result).rows) == 1 + len(result["settings"])
+
+
+def test_time_and_memory_are_those_of_a_process_that_estimates(monkeypatch, tmp_path):
+    monkeypatch.setattr(sizes, "SIZES", (50, 100))
+    monkeypatch.setattr(sizes, "peers", lambda *args, **options: peers.peers(*args, **options)[1:3])
+    monkeypatch.setattr(sizes, "LONGEST", 1e-9)
+    result = sizes.run(compose("benchmark_mi", "steps=10", f"picture={tmp_path}/sizes.png"))
+    assert (tmp_path / "sizes.png").is_file()
+    # With more samples than those that took too long nothing is tried.
+    assert {name: list(by_size) for name, by_size in result["estimators"].items()} == {"KSG": ["50"], "Gaussian copula": ["50"]}
+    assert [row[2] for row in sizes.table(result).rows] == ["", ""]
+    copula = result["estimators"]["Gaussian copula"]["50"]
+    assert copula["mi"] == pytest.approx(result["truth"], abs=0.8)  # 0.4 too high: 50 samples
+    assert 0 < copula["seconds"] < 60
+    assert copula["megabytes"] < 500
 
 
 def test_committed_figures_of_peers_are_those_of_their_estimates():

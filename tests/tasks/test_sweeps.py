@@ -45,5 +45,7 @@ def test_joblib_runs_a_sweep_in_processes(tmp_path):
     sweep = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "discovery.seed=0,1", "name=seed${discovery.seed}"]
     answer = run("tasks/discover_keystates.py", *sweep, "env=any", f"demos.path={tmp_path / 'corners.npz'}", *quick)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["runs"]  # and no folder of Hydra's where it was started
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [
+        "runs"
+    ]  # and no folder of Hydra's where it was started
     assert {path.parent.name for path in tmp_path.glob("runs/keystates/*/keystates.npz")} == {"corners-seed0", "corners-seed1"}
