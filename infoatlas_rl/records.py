@@ -31,7 +31,12 @@ def command_line(script: str) -> str:
     typed = TYPED or sys.argv
     options = [option for option in typed[1:] if not option.startswith(("jobs=", "only_collect="))]
     program = typed[0].split() if typed[0].startswith("infoatlas ") else ["python", f"tasks/{script}.py"]
-    return shlex.join([*program, *options])
+    return " ".join(map(_quoted, [*program, *options]))
+
+
+def _quoted(word: str) -> str:
+    """For a shell; in double quotes where that reads better."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 def describe_machine(threads: int | None = None) -> dict[str, Any]:

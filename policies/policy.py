@@ -52,8 +52,6 @@ class PolicyConfig:
     state_layout: str = STATE_LAYOUT
     features: str = "relative"
     """relative; or raw: poses in the world, no frames, no displaced samples, no targets in hindsight, as in CoTPC."""
-    key_frame: bool = False
-    """Commands are also written as shares of the way to the key state that is predicted to come next."""
     context: int = 4
     """Recent steps that are seen."""
     chunk: int = 16
@@ -72,10 +70,10 @@ class PolicyConfig:
         for name, accepted in (("features", FEATURES), ("control_mode", (CONTROL_MODE, JOINT_MODE))):
             if getattr(self, name) not in accepted:
                 raise ValueError(f"policy.{name}={getattr(self, name)} is unknown; choose one of {', '.join(accepted)}")
-        if self.joints and (self.features != "raw" or self.key_frame):
+        if self.joints and self.features != "raw":
             raise ValueError(
-                f"policy.control_mode={JOINT_MODE} commands joints, which have no frames: it goes with policy.features=raw and "
-                "policy.key_frame=false"
+                f"policy.control_mode={JOINT_MODE} commands joints, which know no object or target: it goes with "
+                "policy.features=raw"
             )
         for name in ("key_states", "context", "chunk", "execute", "width", "depth", "heads"):
             if getattr(self, name) < 1:
@@ -121,7 +119,7 @@ class KeyStatePolicy(nn.Module):
         self.symmetry = symmetry_of(self.task)
         inputs = self._features(Scene.from_states(torch.zeros(1, STATE_DIM))).shape[-1] + 1
         pose = WORLD_SIZE + FRAME_SIZE * (0 if config.features == "raw" else 2)
-        command = config.offset_size if config.joints else pose + 2 * config.key_frame
+        command = config.offset_size if config.joints else pose
         self.network = KeyStateTransformer(
             inputs,
             context=config.context,
@@ -147,7 +145,7 @@ class KeyStatePolicy(nn.Module):
 
         A pose is an offset from the gripper now, and written as a sum: shares of the way to the object and to the target, and
         offsets in the frames of world, object and target. Where a share is 1, displacements of the gripper are undone exactly.
-        With ``key_frame`` a command has a share of the way to the next key state, too. Joints are offsets and nothing else.
+        Joints are offsets, without frames.
 
         Returns:
             Commands ``(b, chunk, 7)``: translation (m), rotation vector (rad), logit of closing; or ``(b, chunk, 8)``: joints
@@ -156,14 +154,9 @@ class KeyStatePolicy(nn.Module):
         near = frames(scenes[:, -1:], self.symmetry)
         if self.config.features == "raw":
             near = Frames(near.offsets[..., :0, :], near.rotations[..., :0, :, :])
-        key_pose = _pose(keys, near, self.key_scale[:6])
-        rest = keys[..., -KEY_REST:-1] * self.key_scale[6:10]
-        key_states = torch.cat([key_pose, rest, keys[..., -1:]], -1)
+        key_pose, rest = _pose(keys, near, self.key_scale[:6]), keys[..., WORLD_SIZE + FRAME_SIZE * near.offsets.shape[-2] :]
+        key_states = torch.cat([key_pose, rest * self.key_scale[6:]], -1)  # the scale of the logit is 1
         offset = commands[..., :-1] * self.command_scale if self.config.joints else _pose(commands, near, self.command_scale)
-        if self.config.key_frame:
-            way = _next_key_state(key_states)
-            shares = commands[..., -3:-1].repeat_interleave(3, -1)
-            offset = offset + shares * way
         return torch.cat([offset, commands[..., -1:]], -1), key_states
 
     def inputs(self, scenes: Scene, gripper: Tensor) -> Tensor:
@@ -323,13 +316,3 @@ def _pose(written: Tensor, near: Frames, scale: Tensor) -> Tensor:
     rotation = (shares[..., 1:] * near.offsets[..., 3:]).sum(-2)
     within = turned(local, near.rotations).sum(-2)
     return torch.cat([position + (world[..., :3] + within) * scale[..., :3], rotation + world[..., 3:] * scale[..., 3:]], -1)
-
-
-def _next_key_state(keys: Tensor) -> Tensor:
-    """The offset ``(b, 1, 6)`` to the first key state that is not past, of key states ``(b, k, 11)``; 0 where all are.
-
-    A mean over key states, weighted with the probability that each is the first one to come.
-    """
-    past = keys[..., -1:].sigmoid()
-    before = torch.cat([torch.ones_like(past[:, :1]), past[:, :-1].cumprod(1)], 1)
-    return (before * (1 - past) * keys[..., :6]).sum(1, keepdim=True)

@@ -142,9 +142,9 @@ def policies() -> str:
     return Table(header, rows, "\n".join(sources)).markdown()
 
 
-def arms(*, further: bool = False) -> str:
+def arms(name: str = "table2", *, further: bool = False) -> str:
     """Policies with the key states of every arm: on the three tasks, or on further ones."""
-    found = _result("table2")
+    found = _result(name)
     content = {env: found[env] for env in sorted(found, key=[*TASKS, *found].index) if (env not in TASKS) == further}
     table = table2.table(content)
 
@@ -152,7 +152,7 @@ def arms(*, further: bool = False) -> str:
         r = next(iter(entry.values()))
         return f"{r['demonstrations']} demonstrations, {r['training_steps']} training steps; "
 
-    return f"{table.markdown()}\n{_sources(content, 'table2', about, lambda entry: next(iter(entry.values())))}"
+    return f"{table.markdown()}\n{_sources(content, name, about, lambda entry: next(iter(entry.values())))}"
 
 
 def demonstrations() -> str:
@@ -244,6 +244,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "policies-short": policies_short,
     "table2": arms,
     "table2-further": partial(arms, further=True),
+    "raw": partial(arms, "raw"),
     "scale": demonstrations,
     "rl": reinforcement,
     "generation-short": generated_short,

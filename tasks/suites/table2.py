@@ -49,8 +49,8 @@ def _write(cfg: DictConfig, arms: dict[str, list[int]]) -> dict[str, Any]:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
     if {"infoatlas", "none"} <= set(found) and set(found["infoatlas"]["seeds"]) & set(found["none"]["seeds"]):
         found["infoatlas"]["minus_none"] = _paired(cfg, found["infoatlas"]["seeds"], found["none"]["seeds"])
-    keep_result(Path(cfg.out), cfg.title, found)
-    print(table({cfg.title: found}).text())
+    keep_result(Path(cfg.out), cfg.env.name, found)
+    print(table({cfg.env.name: found}).text())
     return found
 
 

@@ -71,7 +71,7 @@ def test_a_policy_file_gives_the_same_policy(policy, tmp_path):
     ("change", "message"),
     [
         ({"control_mode": "pd_joint_vel"}, "pd_joint_vel is unknown; choose one of pd_ee_delta_pose, pd_joint_delta_pos"),
-        ({"control_mode": "pd_joint_delta_pos"}, "joints, which have no frames: it goes with policy.features=raw"),
+        ({"control_mode": "pd_joint_delta_pos"}, "joints, which know no object or target: it goes with policy.features=raw"),
         ({"state_layout": "48-D abc"}, "'48-D abc', this version of the code '100-D "),
         ({"key_states": 0}, "at least 1"),
         ({"heads": 3}, "policy.width=32 has to be a multiple of policy.heads=3"),
@@ -159,21 +159,6 @@ def test_a_raw_policy_sees_poses_in_the_world_and_commands_in_no_frame(windows):
         small_policy(features="pixels")
 
 
-@pytest.mark.parametrize("features", ["relative", "raw"])
-def test_a_share_of_one_of_the_next_key_state_commands_its_pose(windows, features):
-    policy = small_policy(features=features, key_frame=True)
-    scene = windows.batch(torch.arange(4), torch.Generator()).scenes
-    commands, keys = policy.network(policy.inputs(scene, torch.ones(4, 4, 1)))
-    commands = torch.zeros_like(commands)
-    commands[..., -3:-1] = 1.0
-    keys = keys.clone()
-    keys[..., -1] = torch.tensor([30.0, -30.0, 30.0, -30.0])  # the first is past, the second comes next
-    written, key_states = policy.decode(scene, commands, keys)
-    torch.testing.assert_close(written[..., :6], key_states[:, 1:2, :6].expand(4, 8, 6), atol=1e-5, rtol=1e-4)
-    keys[..., -1] = 30.0  # nothing is to come: the gripper stays
-    assert policy.decode(scene, commands, keys)[0][..., :6].abs().max() < 1e-5
-
-
 def test_a_policy_that_commands_joints_sends_their_differences():
     policy = small_policy(features="raw", control_mode="pd_joint_delta_pos")
     observation = random_states(2, seed=4).numpy()
@@ -181,6 +166,3 @@ def test_a_policy_that_commands_joints_sends_their_differences():
     assert (action.shape, state.commands.shape) == ((2, 8), (2, 8, 8))
     expected = (state.commands[:, 0, :7] - observation[:, :7]) / 0.1
     np.testing.assert_allclose(action[:, :7], np.clip(expected, -1, 1), atol=1e-5)
-    for wrong in ({"features": "relative"}, {"key_frame": True}):
-        with pytest.raises(ValueError, match="joints, which have no frames: it goes with"):
-            small_policy(**{"features": "raw", "control_mode": "pd_joint_delta_pos"} | wrong)

@@ -1,6 +1,7 @@
 """The door: ``infoatlas`` with its commands."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -110,3 +111,6 @@ def test_results_name_the_command_as_it_was_typed(monkeypatch):
     assert command_line("discover_keystates") == "python tasks/discover_keystates.py env=PickCube"
     records.TYPED[:] = ["tasks/table2.py", "train=training.steps=9 validation.episodes=3"]  # Hydra is given another, quoted
     assert command_line("table2") == "python tasks/table2.py 'train=training.steps=9 validation.episodes=3'"
+    records.TYPED[1:] = ["only=['plain SAC']", "name='$a'"]
+    assert shlex.split(command_line("table2")) == ["python", *records.TYPED]
+    assert command_line("table2").startswith("python tasks/table2.py \"only=['plain SAC']\" ")
