@@ -14,6 +14,7 @@ from infoatlas_rl.estimator.model import read_weights
 from infoatlas_rl.files import sha256
 from infoatlas_rl.maniskill.states import LAYOUT
 from infoatlas_rl.maniskill.tasks import TASKS
+from infoatlas_rl.policies.evaluation import wilson
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import released_policy
 from infoatlas_rl.tables import Table
@@ -165,6 +166,24 @@ def reinforcement() -> str:
     return "\n\n".join(parts)
 
 
+def reinforcement_short() -> str:
+    """Where key states decide: all arms with the same demonstrations."""
+    entry = _result("rl")["PickCube, sparse reward, demonstrations in every batch"]
+    arms, shown = entry["arms"], ("9000", "18000", "30000")
+    names = {"plain SAC": "none", "SAC with even key states": "evenly spaced", "SAC with key states": "**InfoAtlas**"}
+    rows = []
+    for arm, name in names.items():
+        cells = []
+        for steps in shown:
+            k, n = sum(arms[arm]["curve"][steps]), arms[arm]["n"] * len(arms[arm]["seeds"])
+            low, high = wilson(k, n)
+            cells.append(f"{k / n:.0%} ({k} of {n}; {low:.0%} to {high:.0%})")
+        rows.append([name, *cells])
+    seeds = len(arms["plain SAC"]["seeds"])
+    note = f"Fresh scenes, {seeds} seeds. [All curves](docs/policies.md#reinforcement-learning), [result]({LINK.format('rl')})."
+    return Table(["key states", *(f"after {int(steps):,} steps" for steps in shown)], rows, note).markdown()
+
+
 def training(part: int) -> str:
     """A table of the suite ``loss``."""
     result = _result("loss")
@@ -247,6 +266,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "raw": partial(arms, "raw"),
     "scale": demonstrations,
     "rl": reinforcement,
+    "rl-short": reinforcement_short,
     "generation-short": generated_short,
     "generation-rates": partial(generated, "rates"),
     "generation-policies": partial(generated, "policies"),
