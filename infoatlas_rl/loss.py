@@ -324,7 +324,7 @@ class InfoAtlasLoss(nn.Module):
             if frames is None:
                 out.append(samples.repeat_interleave(self.slices, dim=0))
             else:
-                out.append(project(samples, frames.to(samples)))
+                out.append(project(samples, frames))
         return out[0], out[1]
 
     def _frames(self, dx: int, dy: int) -> Frames:

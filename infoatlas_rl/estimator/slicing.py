@@ -53,4 +53,4 @@ def project(samples: Tensor, frames: Tensor) -> Tensor:
         that sums stay finite.
     """
     samples = samples / (2.0**-64 * samples.detach().abs().amax((-2, -1), keepdim=True)).clamp(min=1)
-    return rearrange(torch.einsum("bnd,sdk->bsnk", samples, frames), "b s n k -> (b s) n k")
+    return rearrange(torch.einsum("bnd,sdk->bsnk", samples, frames.to(samples)), "b s n k -> (b s) n k")

@@ -124,7 +124,7 @@ def get_task(name: str, env_id: str | None = None, horizon: int = 250, **describ
         if name in (task.name, task.env_id):
             return task
     if env_id is None:
-        raise ValueError(f"unknown env {name!r}; choose one of {', '.join(TASKS)}, or say its env_id")
+        raise ValueError(f"unknown env {name!r}; choose one of {', '.join(TASKS)}, or describe the task with its env_id")
     if not described:
         return Task(name, env_id, horizon)
     needed = ("object", "target", "geometry")

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from infoatlas_rl import estimate_mi
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
 
 
@@ -36,3 +38,12 @@ def test_projection_keeps_slices_of_one_data_set_together(rng):
     for b in range(2):
         for s in range(3):
             torch.testing.assert_close(out[3 * b + s], x[b] @ frames[s])
+
+
+def test_sides_of_different_precision_are_sliced(rng):
+    x, y = torch.randn(60, 3, generator=rng), torch.randn(60, 4, generator=rng, dtype=torch.float64)
+    for a, b in ((x, y), (y, x)):
+        # The same up to rounding of ranks and matrix products.
+        assert estimate_mi(a, b, slices=4, k=2).mi == pytest.approx(
+            estimate_mi(a.double(), b.double(), slices=4, k=2).mi, abs=1e-3
+        )
