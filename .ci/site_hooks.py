@@ -1,6 +1,18 @@
-"""Hook of mkdocs: links out of docs/ are shown as the path that they name, roles of reST as the name that they refer to."""
+"""Hooks of mkdocs: README is the front page; links out of docs/ are shown as the path that they name, roles of reST as the name
+that they refer to."""
 
 import re
+from pathlib import Path
+
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def on_files(files, config):
+    text = (ROOT / "README.md").read_text().replace("](docs/", "](")
+    files.append(File.generated(config, "index.md", content=re.sub(r"\]\((?=[A-Zp])(?!http)", "](../", text)))
+    return files
 
 
 def on_page_markdown(markdown, **_):

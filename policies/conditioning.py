@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from infoatlas_rl.maniskill.states import STATE_DIM, STATE_INDEX
 from infoatlas_rl.maniskill.tasks import Task
+from infoatlas_rl.policies.control import CONTROL_MODE
 from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyState
 from infoatlas_rl.policies.scene import Scene, features, symmetry_of
 
@@ -174,6 +175,11 @@ class ResidualActions(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env, policy: KeyStatePolicy, *, scale: float = 0.2) -> None:
         super().__init__(env)
         _require_same_task(env, policy)
+        if policy.config.control_mode != CONTROL_MODE:
+            raise ValueError(
+                f"the cloned policy commands {policy.config.control_mode}; corrections are of {CONTROL_MODE}: train one with "
+                f"policy.control_mode={CONTROL_MODE}"
+            )
         self.policy, self.scale = policy, scale
         (size,) = env.observation_space.shape
         self.observation_space = spaces.Box(-np.inf, np.inf, (size + env.action_space.shape[0],), np.float32)

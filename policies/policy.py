@@ -1,8 +1,8 @@
 """The policy: normaliser, network, and how its chunks of commands are carried out.
 
 ``policy.predict(obs, state, episode_start, deterministic)`` has the signature of stable-baselines3, so that SB3's
-``evaluate_policy`` runs it: observations are the 100-D states of ``StateEnv``, actions those of
-``pd_ee_delta_pose``, and ``state`` carries the recent steps and the rest of the chunk from call to call.
+``evaluate_policy`` runs it: observations are the 100-D states of ``StateEnv``, actions those of ``pd_ee_delta_pose`` or
+``pd_joint_delta_pos``, and ``state`` carries the recent steps and the rest of the chunk from call to call.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class PolicyConfig:
     control_mode: str = CONTROL_MODE
     state_layout: str = STATE_LAYOUT
     features: str = "relative"
-    """relative; or raw: poses in the world, no frames, no displaced samples, no targets in hindsight, as in CoTPC."""
+    """relative; or raw: joints and poses in the world, no frames, no displaced samples, no targets in hindsight, as in CoTPC."""
     context: int = 4
     """Recent steps that are seen."""
     chunk: int = 16

@@ -85,8 +85,8 @@ def pairwise_mi(
         nan_policy: ``"raise"`` an error where a value is missing, or ``"drop"`` the rows in which one is.
         progress: show a line on the standard error output, or call this with (done, total).
         between: two lists of names; only pairs of a column of the one and a column of the other are estimated, the rest is NaN.
-        map: applies a function to jobs, one after the other by default; that of an executor, a pool of processes, Ray or Dask
-            spreads them. Jobs are independent, and results do not depend on it.
+        map: applies a function to jobs, one after the other by default; that of an executor of processes spreads them. They have
+            to be spawned, not forked, which torch's threads do not survive. Jobs are independent, and results the same.
 
     Raises:
         ValueError: fewer than two columns or 8 rows, columns of different lengths, missing values, dates or more than 20 classes,
@@ -145,9 +145,11 @@ def _pairs(names: list[str], between: tuple[Sequence[str], Sequence[str]] | None
     if between is None:
         return list(itertools.combinations(range(len(names)), 2))
     place = {name: number for number, name in enumerate(names)}
-    if unknown := [name for side in between for name in side if name not in place]:
-        raise ValueError(f"between: {unknown[0]!r} is no column; they are {', '.join(names)}")
-    found = {tuple(sorted((place[a], place[b]))) for a, b in itertools.product(*between) if a != b}
+    sides = [[side] if isinstance(side, str) else [str(name) for name in side] for side in between]
+    if unknown := [name for side in sides for name in side if name not in place]:
+        some = ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:10])} and {len(names) - 10} more"
+        raise ValueError(f"between: {unknown[0]!r} is no column; they are {some}")
+    found = {tuple(sorted((place[a], place[b]))) for a, b in itertools.product(*sides) if a != b}
     if not found:
         raise ValueError("between: there is no pair of two different columns, one of each list")
     return sorted(found)

@@ -12,8 +12,10 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -116,6 +118,7 @@ def _for_people(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], Non
     @functools.wraps(run)
     def wrapped(cfg: DictConfig) -> None:
         try:
+            _note_command()
             _check_threads(cfg)
             run(cfg)
         except (ValueError, RuntimeError, OSError, HydraException, OmegaConfBaseException) as error:
@@ -130,6 +133,12 @@ def _for_people(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], Non
             sys.exit("\ninterrupted; the same command goes on from the last checkpoint")
 
     return wrapped
+
+
+def _note_command() -> None:
+    """A job of a sweep, which may run in another process or on another machine, is its own command."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        TYPED[:] = ["", *HydraConfig.get().overrides.task]
 
 
 def _results(cfg: DictConfig) -> Path:

@@ -47,7 +47,7 @@ def _job(cfg: DictConfig, arm: str, seed: int) -> None:
 
 def _write(cfg: DictConfig) -> None:
     arms: dict[str, Any] = {}
-    for arm in cfg.only or cfg.arms:
+    for arm in cfg.arms:
         folders = [_folder(cfg, arm, seed) for seed in cfg.seeds]
         folders = [folder for folder in folders if (folder / "curve.json").is_file()]
         if folders:

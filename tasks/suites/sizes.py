@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import resource
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,11 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             for n in SIZES:
                 before = list(found[name].values())
                 if not before or (before[-1] is not None and before[-1]["seconds"] < LONGEST):
-                    with context.Pool(1) as pool:
-                        found[name][str(n)] = pool.apply(_measure, (name, n, cfg.steps, cfg.weights))
+                    with ProcessPoolExecutor(1, context) as pool:
+                        try:
+                            found[name][str(n)] = pool.submit(_measure, name, n, cfg.steps, cfg.weights).result()
+                        except BrokenProcessPool:  # libraries that cannot allocate end the process
+                            found[name][str(n)] = None
                 done += 1
                 bar(done, f"{name}, n = {n}")
     truth = -COLUMNS / 2 * np.log(1 - CORRELATION**2)
@@ -56,18 +61,22 @@ def _measure(name: str, n: int, steps: int, weights: str) -> dict[str, float] | 
     if estimator.name in ("InfoAtlas", "InfoNet"):
         estimator(x[:100], y[:100])  # the first call of a network is slower
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
-    peak, began = _peak(), time.process_time()
+    before, began = _peak(reset=True), time.process_time()
     try:
         value = estimator(x, y)
     except (MemoryError, RuntimeError) as error:
         if "alloc" in str(error) or isinstance(error, MemoryError):
             return None
         raise
-    return {"seconds": round(time.process_time() - began, 4), "megabytes": round(_peak() - peak), "mi": round(value, 4)}
+    return {"seconds": round(time.process_time() - began, 4), "megabytes": round(_peak() - before), "mi": round(value, 4)}
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _peak(*, reset: bool = False) -> float:
+    """Most resident memory of this process in MB; since the last reset. Linux alone says so (proc(5), clear_refs)."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def draw(result: dict[str, Any], path: Path) -> None:

@@ -90,6 +90,9 @@ def test_pairs_between_two_lists_are_those_of_all_pairs_and_processes_change_not
     np.testing.assert_array_equal(some.mi[0, 2:], whole.mi[0, 2:])
     assert np.isnan(some.mi[[0, 2], [1, 3]]).all()
     assert [pair[:2] for pair in some.ranked()] == [("a", "class"), ("a", "c")]
+    array = np.stack([data[name] for name in "abc"], axis=1)
+    assert pairwise_mi(array, between=([0], [1])).ranked()[0][:2] == ("0", "1")
+    assert pairwise_mi(data, between=("class", ["a"])).ranked()[0][:2] == ("a", "class")
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         wide = {f"{name}{copy}": values for copy in range(3) for name, values in data.items()}  # more than one tile
         np.testing.assert_array_equal(pairwise_mi(wide, map=pool.map).mi, pairwise_mi(wide).mi)

@@ -117,6 +117,9 @@ def test_a_learner_that_does_nothing_acts_as_the_cloned_policy(env, policy_file)
 
 def test_a_policy_for_another_task_is_refused_by_the_wrappers(env):
     stacking = KeyStatePolicy(PolicyConfig("StackCube", key_states=2, width=32, depth=1))
+    joints = KeyStatePolicy(PolicyConfig("PickCube", 4, features="raw", control_mode="pd_joint_delta_pos", width=32, depth=1))
+    with pytest.raises(ValueError, match="commands pd_joint_delta_pos; corrections are of pd_ee_delta_pose"):
+        ResidualActions(env, joints)
     for wrap in (lambda: ResidualActions(env, stacking), lambda: KeyStateConditioning(env, PredictedKeyStates(stacking))):
         with pytest.raises(ValueError, match="the environment is PickCube, the policy was trained for StackCube"):
             wrap()

@@ -48,6 +48,11 @@ def test_time_and_memory_are_those_of_a_process_that_estimates(monkeypatch, tmp_
     assert copula["mi"] == pytest.approx(result["truth"], abs=0.8)  # 0.4 too high: 50 samples
     assert 0 < copula["seconds"] < 60
     assert copula["megabytes"] < 500
+    before = sizes._peak(reset=True)
+    kept = np.ones(20_000_000)  # 153 MB
+    assert 140 < sizes._peak() - before < 200
+    del kept
+    assert sizes._peak(reset=True) - before < 60
 
 
 def test_committed_figures_of_peers_are_those_of_their_estimates():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,10 @@ def test_joblib_runs_a_sweep_in_processes(tmp_path):
     sweep = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "discovery.seed=0,1", "name=seed${discovery.seed}"]
     answer = run("tasks/discover_keystates.py", *sweep, "env=any", f"demos.path={tmp_path / 'corners.npz'}", *quick)
     assert answer.returncode == 0, answer.stdout + answer.stderr
+    for seed in (0, 1):
+        record = json.loads((tmp_path / f"runs/keystates/corners-seed{seed}/keystates.json").read_text())
+        assert f"discovery.seed={seed}" in json.dumps(record)
+        assert "discovery.seed=0,1" not in json.dumps(record)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [
         "runs"
     ]  # and no folder of Hydra's where it was started
