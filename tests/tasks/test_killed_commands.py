@@ -20,8 +20,7 @@ from infoatlas_rl.maniskill.collect import demo_path
 from infoatlas_rl.maniskill.demos import load_demonstrations
 from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.policies.evaluation import evaluate
-from infoatlas_rl.tasks.discover_keystates import discover
-from tests.conftest import compose, kill_when, run, small_policy, staged
+from tests.conftest import kill_when, run, small_policy, staged
 
 PICK = get_task("PickCube")
 CHUNK = "parts/*/seeds_??????_??????"
@@ -54,18 +53,18 @@ def test_a_killed_collection(demo_root, tmp_path):
 
 def test_a_killed_discovery(tmp_path):
     np.savez(tmp_path / "paths.npz", **{f"run{i}": path for i, path in enumerate(staged(40)[0])})
-    options = ["env=any", f"demos.path={tmp_path}/paths.npz", "env.concepts=3", "discovery.epochs=40", "profile.slices=2"]
+    options = ["env=any", f"demos.path={tmp_path}/paths.npz", "env.concepts=3", "discovery.epochs=15", "profile.slices=2"]
     options += ["profile.k=2", "estimator.k=2", "threads=1"]
     out = tmp_path / "out"
     command = ["tasks/discover_keystates.py", *options, f"out={out}"]
     kill_when((out / "checkpoint.pt").is_file, signal.SIGTERM, *command)
     assert not (out / "keystates.npz").exists()
     assert "resumed from" in goes_on(*command)
-    discover(compose("discover_keystates", *options, f"out={tmp_path}/undisturbed"))
+    # In a process of its own as well: what 40 samples show hangs on the last digits, which are those of a process.
+    goes_on("tasks/discover_keystates.py", *options, f"out={tmp_path}/undisturbed")
     with np.load(out / "keystates.npz") as made, np.load(tmp_path / "undisturbed/keystates.npz") as undisturbed:
         for name in ("step", "states"):
             np.testing.assert_array_equal(made[name], undisturbed[name])
-        # Another process, in which other tests have run, rounds otherwise: by 3e-6.
         np.testing.assert_allclose(made["mi"], undisturbed["mi"], rtol=1e-4)
 
 
