@@ -88,7 +88,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
     ):
         for name, by_size in result["estimators"].items():
             points = [(int(n), max(entry[kind], 1e-3)) for n, entry in by_size.items() if entry is not None]
-            style = {"color": "C3", "lw": 2.5, "zorder": 3} if name == "InfoAtlas" else {"lw": 1}
+            style = {"color": "black", "lw": 2.5, "zorder": 3} if name == "InfoAtlas" else {"lw": 1}
             axes.loglog(*zip(*points, strict=True), "o-", ms=4, label=name, **style)
         axes.set(xlabel="samples", ylabel=label)
         axes.grid(alpha=0.3)
