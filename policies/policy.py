@@ -310,7 +310,7 @@ def _without_rotation(states: NDArray[np.float32]) -> bool:
 def _pose(written: Tensor, near: Frames, scale: Tensor) -> Tensor:
     """Offsets ``(b, m, 6)`` from the gripper, of what was written ``(b, m, 6 + 5 frames or more)`` in units of ``scale``."""
     count = near.offsets.shape[-2]
-    world, shares, local, _ = written.split([6, 2 * count, 3 * count, written.shape[-1] - 6 - 5 * count], -1)
+    world, shares, local = written[..., : 6 + 5 * count].split([6, 2 * count, 3 * count], -1)
     shares, local = shares.unflatten(-1, (count, 2)), local.unflatten(-1, (count, 3))
     position = (shares[..., :1] * near.offsets[..., :3]).sum(-2)
     rotation = (shares[..., 1:] * near.offsets[..., 3:]).sum(-2)

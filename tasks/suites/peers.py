@@ -111,7 +111,7 @@ def table(result: dict[str, Any]) -> Table:
         cells = [f"{settings['parameters']:,}" if settings["parameters"] else ""]
         for group in result["groups"]:
             row = group["estimators"][name]
-            cells += [f"{row['mae']:.3f} ({row['worst']:.2f})", _time(row["seconds"])]
+            cells += [f"{row['mae']:.3f} ({row['worst']:.2f})", duration(row["seconds"])]
         rows.append([name, *cells] if name != OURS else [f"**{name}**", *(f"**{cell}**" for cell in cells)])
     header = ["estimator", "parameters"]
     for group in result["groups"]:
@@ -148,5 +148,6 @@ def task_table(result: dict[str, Any]) -> Table:
     return Table(["nats", *group["truth"]], rows, f"n = {group['n']}, mean of the seeds.")
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds or milliseconds, as tables show them."""
     return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"

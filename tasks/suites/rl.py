@@ -21,10 +21,11 @@ from infoatlas_rl.tasks.suites.arms import paths, run_all, run_task
 
 def run(cfg: DictConfig) -> None:
     require_writable(Path(cfg.out))
-    if unknown := [arm for arm in cfg.only or [] if arm not in cfg.arms]:
+    only = [cfg.only] if isinstance(cfg.only, str) else cfg.only or cfg.arms
+    if unknown := [arm for arm in only if arm not in cfg.arms]:
         raise ValueError(f"only: there is no arm {unknown[0]!r}; they are {', '.join(cfg.arms)}")
     if not cfg.only_collect:
-        jobs = [(arm, seed) for seed in cfg.seeds for arm in cfg.only or cfg.arms]
+        jobs = [(arm, seed) for seed in cfg.seeds for arm in only]
         named = [(f"{arm}, seed {seed}", partial(_job, cfg, arm, seed)) for arm, seed in jobs]
         run_all(f"SAC on {_title(cfg)}", named, cfg.jobs, lambda: _write(cfg))
     _write(cfg)

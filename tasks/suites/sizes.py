@@ -20,11 +20,12 @@ from omegaconf import DictConfig
 from infoatlas_rl.baselines.estimators import peers
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.progress import progress_bar
+from infoatlas_rl.tasks.suites.peers import duration
 
 SIZES = (1000, 2000, 5000, 10_000, 20_000, 50_000)
 COLUMNS, CORRELATION = 5, 0.6
 LONGEST = 60.0
-"""Seconds; an estimator that took longer is not tried with more samples, nor one that would need more memory than this."""
+"""Seconds; an estimator that took longer, or for which memory did not suffice, is not tried with more samples."""
 MOST_MEMORY = 4 * 2**30
 
 
@@ -117,5 +118,4 @@ def _cell(by_size: dict[str, Any], n: str) -> str:
     entry = by_size[n]
     if entry is None:
         return "memory"
-    seconds = f"{entry['seconds']:.1f} s" if entry["seconds"] >= 1 else f"{1000 * entry['seconds']:.0f} ms"
-    return f"{seconds}, {entry['megabytes']} MB"
+    return f"{duration(entry['seconds'])}, {entry['megabytes']} MB"
