@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from infoatlas_rl.checks import Sides, check_classes, check_samples, check_slices
-from infoatlas_rl.estimator.bounds import BOUNDS
+from infoatlas_rl.estimator.bounds import BOUNDS, without_outliers
 from infoatlas_rl.estimator.critic import Critic
 from infoatlas_rl.estimator.model import InfoAtlas, load_pretrained
 from infoatlas_rl.estimator.parts import Single, by_parts
@@ -43,11 +44,16 @@ SHIFTS = 4
 class InfoAtlasLoss(nn.Module):
     """Negative (sliced) mutual information of paired samples, in nats: to be **minimised** to make x and y dependent.
 
-    ::
-
-        mi_loss = InfoAtlasLoss(slices=25, k=5)
-        loss = task_loss + 0.1 * mi_loss(x, y)      # maximises I(x; y)
-        loss.backward()
+    Examples:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x, encoder = torch.randn(256, 100, generator=generator), nn.Linear(100, 30)
+        >>> mi_loss = InfoAtlasLoss(slices=25, k=5)
+        >>> loss = mi_loss(encoder(x), x)               # to be added to the loss of the task; maximises I(encoder(x); x)
+        >>> loss.backward()
+        >>> encoder.weight.grad.shape
+        torch.Size([30, 100])
+        >>> list(mi_loss.parameters()), mi_loss.state_dict()
+        ([], OrderedDict())
 
     ``InfoAtlasLoss(direction="minimise")`` is a penalty that takes dependence away.
 
@@ -150,7 +156,9 @@ class InfoAtlasLoss(nn.Module):
         self._fingerprint = fingerprint(model)
         self._kept: dict[tuple[int, int, int], Frames] = {}
         self._independence = Independence(self.memory, int(seed) % 2**63)
-        self._running = RunningValue(self._conditional_mi, min(self.memory, VALUE_SAMPLES // (slices or 1)))
+        self._running = RunningValue(
+            partial(self._conditional_mi, of=self._steady_mi), min(self.memory, VALUE_SAMPLES // (slices or 1))
+        )
         self._seen = Memory(self.memory)
         self.reseed(seed)
 
@@ -247,8 +255,16 @@ class InfoAtlasLoss(nn.Module):
         sides = (x, y) if z is None else (x, y, z)
         return self._running(*map(_as_columns, sides))
 
-    def _conditional_mi(self, x: Tensor, y: Tensor, z: Tensor | None = None) -> Tensor:
-        return self.mi(x, y) if z is None else self.mi(x, torch.cat([y, z.to(y)], dim=-1)) - self.mi(x, z)
+    def _conditional_mi(
+        self, x: Tensor, y: Tensor, z: Tensor | None = None, of: Callable[[Tensor, Tensor], Tensor] | None = None
+    ) -> Tensor:
+        of = of or self.mi
+        return of(x, y) if z is None else of(x, torch.cat([y, z.to(y)], dim=-1)) - of(x, z)
+
+    def _steady_mi(self, x: Tensor, y: Tensor) -> Tensor:
+        """What is watched over training: a single product sample must not decide it."""
+        bound = BOUNDS[self.bound]
+        return self._mean_over_slices(x, y, lambda critic: bound(critic.joint, without_outliers(critic.product)))
 
     def _objective(self, x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
         x, y, batched = check_samples(x, y, None, classes=self.classes, finite=False)

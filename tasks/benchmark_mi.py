@@ -8,7 +8,7 @@
 - ``families``: thirty further tasks, half of them discrete or mixed, n = 1000.
 - ``small``: n = 16 to 128 against 1 to 20 dimensions.
 - ``highdim``: 25 to 1024 dimensions, beside random slices.
-- ``peers``: KSG, KDE, MINE, NWJ, SMILE, InfoNCE, KNIFE, InfoNet in one run: error against time, with a picture.
+- ``peers``: KSG, KDE, MINE, NWJ, SMILE, InfoNCE, KNIFE, MINDE, InfoNet in one run: error against time, with a picture.
 - ``sizes``: time and memory of all of these against n, with a picture.
 - ``selfconsistency``: upper against lower halves of digits under noise, the paper's Figure 4, with a picture.
 - ``segmentation``: points that move together, the paper's Figure 5, on demonstrations, with a picture.

@@ -21,10 +21,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock  # which torch brings
 
 from infoatlas_rl import InfoAtlas, InfoAtlasConfig
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+HEAVY = ("tasks", "policies", "maniskill", "pretraining")
+"""Folders whose tests run first: a long one at the end would leave the other process without work."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.parent.name not in HEAVY)
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +95,19 @@ def needs(name):
 def run(*command, cwd=ROOT):
     """Run Python with some arguments."""
     return subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def refusal(script: str, *options: str) -> str:
+    """The one line with which a command ends, run in this process: a new one takes seconds to import everything."""
+    module = importlib.import_module(f"infoatlas_rl.tasks.{script}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"tasks/{script}.py", *options])
+        patch.setattr("infoatlas_rl.tasks.shell.options.TYPED", [])
+        with pytest.raises(SystemExit) as ended:
+            module.main()
+    line = str(ended.value.code)
+    assert "\n" not in line
+    return line
 
 
 def descendants(process: int) -> set[int]:
@@ -175,14 +197,24 @@ def read_or_refuse(read: Callable[[Path], Any], path: Path, kind: type[Exception
 
 
 @pytest.fixture(scope="session")
-def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A few real demonstrations of each task."""
+def demo_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A few real demonstrations of each task, solved by motion planning once for all processes of the tests."""
     from infoatlas_rl.maniskill.collect import collect_demonstrations
     from infoatlas_rl.maniskill.tasks import get_task
 
-    root = tmp_path_factory.mktemp("demos")
-    for name, count in (("PickCube", 20), ("StackCube", 2), ("PegInsertion", 2)):
-        collect_demonstrations(get_task(name), root, count, processes=2)
+    base = tmp_path_factory.getbasetemp()
+    root = (base if worker_id == "master" else base.parent) / "demos"
+    with FileLock(root.with_suffix(".lock")):
+        for name, count in (("PickCube", 20), ("StackCube", 2), ("PegInsertion", 2)):
+            collect_demonstrations(get_task(name), root, count, processes=2)  # nothing is done where they are there
+    return root
+
+
+def with_demonstrations(root: Path, demo_root: Path) -> Path:
+    """``root`` with the demonstrations of PickCube, for a command that writes there; what it writes stays out of the original."""
+    folder = root / "demos" / "PickCube-v1"
+    folder.mkdir(parents=True)
+    (folder / "motionplanning").symlink_to(demo_root / "PickCube-v1" / "motionplanning")
     return root
 
 
@@ -305,14 +337,14 @@ def windows():
 
 
 @pytest.fixture(scope="session")
-def demos(tmp_path_factory):
+def demos(demo_root):
     """Three demonstrations of PickCube, solved by motion planning."""
-    from infoatlas_rl.maniskill.collect import collect_demonstrations
+    from infoatlas_rl.maniskill.collect import demo_path
     from infoatlas_rl.maniskill.demos import load_demonstrations
     from infoatlas_rl.maniskill.tasks import get_task
 
-    report = collect_demonstrations(get_task("PickCube"), tmp_path_factory.mktemp("demos"), 3, processes=1)
-    return load_demonstrations(report.path, get_task("PickCube"))
+    task = get_task("PickCube")
+    return load_demonstrations(demo_path(demo_root, task), task, count=3)
 
 
 @pytest.fixture(scope="session")
@@ -351,9 +383,9 @@ SMALL_TRAINING = [
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, demo_root):
     """A policy that was trained in a few steps on four demonstrations: root folder, folder of the run, what was printed."""
-    root = tmp_path_factory.mktemp("root")
+    root = with_demonstrations(tmp_path_factory.mktemp("root"), demo_root)
     answer = run("tasks/train_policy.py", "env=PickCube", "keystates=even", f"paths.root={root}", *SMALL_TRAINING)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return root, root / "runs/policies/PickCube/even-0", answer.stdout

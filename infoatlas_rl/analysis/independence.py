@@ -65,6 +65,11 @@ def independence_test(
 ) -> IndependenceTest:
     """Test whether x and y are independent.
 
+    Examples:
+        >>> x, noise = np.random.default_rng(0).normal(size=(2, 300))
+        >>> independence_test(x, x**2 + noise).p_value < 0.05   # uncorrelated, and dependent
+        True
+
     Args:
         x: ``(n, dx)`` or ``(n,)``, array, tensor or data frame, of any dimension.
         y: likewise.

@@ -73,11 +73,17 @@ def pairwise_mi(
 ) -> PairwiseMI:
     """Mutual information of all pairs of the columns of a table.
 
-    ::
-
-        found = pairwise_mi(frame)
-        print(found)                                             # the largest pairs
-        pandas.DataFrame(found.mi, found.names, found.names)     # the matrix, with names
+    Examples:
+        >>> rng = np.random.default_rng(0)
+        >>> height = rng.normal(170, 10, size=500)
+        >>> size = np.where(height > 175, "tall", "short")
+        >>> found = pairwise_mi({"height": height, "size": size, "luck": rng.normal(size=500)})
+        >>> found.ranked()[0][:2]                       # the largest pair; print(found) shows all
+        ('height', 'size')
+        >>> found.mi.round(1)                           # pandas.DataFrame(found.mi, found.names, found.names)
+        array([[nan, 0.6, 0. ],
+               [0.6, nan, 0. ],
+               [0. , 0. , nan]])
 
     Args:
         data: a data frame, a mapping of names to arrays ``(n,)``, or an array ``(n, d)``. Numbers are numbers,

@@ -16,9 +16,12 @@ BATCH = 32
 def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.float64]:
     """Mutual information of every feature with the target, ``(d,)``, in nats.
 
-    ::
+    A score function of scikit-learn, ``SelectKBest(feature_information, k=10).fit(X, y)``.
 
-        SelectKBest(feature_information, k=10).fit(X, y)
+    Examples:
+        >>> X = np.random.default_rng(0).normal(size=(400, 3))
+        >>> feature_information(X, X[:, 1] > 0).argmax()
+        1
 
     Args:
         X: ``(n, d)``, numbers.

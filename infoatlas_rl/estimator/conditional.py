@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from torch import cat
 
-from infoatlas_rl.checks import check_samples
+from infoatlas_rl.checks import Sides, check_samples
 from infoatlas_rl.estimator.estimate import Estimate, to_tensor
 
 
-def conditional_estimate(model: Any, x: Any, y: Any, given: Any, **options: Any) -> Estimate:
+def conditional_estimate(
+    model: Any, x: Any, y: Any, given: Any, *, classes: str | Sequence[str] | None = None, **options: Any
+) -> Estimate:
     """I(x; y | z) of one data set, in nats.
 
     ``mi`` is the difference of two calibrated estimates, and at least 0; ``interval`` is as wide as if their errors were
@@ -20,20 +24,26 @@ def conditional_estimate(model: Any, x: Any, y: Any, given: Any, **options: Any)
     Args:
         model: :class:`~infoatlas_rl.estimator.model.InfoAtlas`.
         given: z, ``(n, dz)`` or ``(n,)``.
-        options: of its ``estimate``, but for slices, permutations and classes.
+        classes: which of ``"x"``, ``"y"``, ``"given"`` are class labels ``(n,)`` without an order, one or several of them;
+            ``"both"`` are x and y.
+        options: of its ``estimate``, but for slices, permutations and cross_fit.
 
     Raises:
-        ValueError: what cannot be conditional: slices, permutations, classes, batches, or more than 20 columns of x, or of y and
-            z together.
+        ValueError: what cannot be conditional: slices, permutations, batches, or more than 20 columns of x, or of y and z
+            together, where every class is a column.
     """
-    for name, without in (("slices", None), ("permutations", 0), ("classes", None), ("cross_fit", False)):
+    for name, without in (("slices", None), ("permutations", 0), ("cross_fit", False)):
         if options.get(name, without) != without:
-            hint = "; give columns of zeros and ones" if name == "classes" else ""
-            raise ValueError(f"{name} is not possible with given{hint}")
-    sides = {name: to_tensor(name, side, False) for name, side in (("x", x), ("y", y), ("given", given))}
-    # Twice, so that the message names the side that is wrong.
-    a, b, batched = check_samples(sides["x"], sides["y"], None)
-    _, c, _ = check_samples(sides["x"], sides["given"], None)
+            raise ValueError(f"{name} is not possible with given")
+    labels = {"x", "y"} if classes == "both" else {classes} if isinstance(classes, str) else set(classes or ())
+    if labels - {"x", "y", "given"}:
+        raise ValueError(f"classes has to be of x, y and given, one or several of them, or both for x and y, not {classes!r}")
+    sides = {name: to_tensor(name, side, name in labels) for name, side in (("x", x), ("y", y), ("given", given))}
+    a, b, batched = check_samples(sides["x"], sides["y"], None, classes=_labelled("x" in labels, "y" in labels))
+    try:
+        _, c, _ = check_samples(sides["x"], sides["given"], None, classes=_labelled("x" in labels, "given" in labels))
+    except (TypeError, ValueError) as error:
+        raise type(error)(re.sub(r"\by\b", "given", str(error))) from None
     if batched:
         raise ValueError(f"x has shape {tuple(sides['x'].shape)}; conditional information is of one data set, (n, d)")
     limit = model.config.max_dim
@@ -55,3 +65,8 @@ def conditional_estimate(model: Any, x: Any, y: Any, given: Any, **options: Any)
         dims=(a.shape[2], b.shape[2]),
         given=c.shape[2],
     )
+
+
+def _labelled(first: bool, second: bool) -> Sides | None:
+    """Which sides of a pair are labels."""
+    return "both" if first and second else "x" if first else "y" if second else None

@@ -79,12 +79,17 @@ class NothingFoundError(ValueError):
 class KeyStateFinder:
     """Finds key states in a set of trajectories.
 
-    ::
-
-        finder = KeyStateFinder(TrajectorySet(trajectories), InfoAtlasLoss(slices=1, k=20, sides="y"))
-        for figures in finder.fit():
-            print(figures)
-        print(finder.key_states().steps)
+    Examples:
+        >>> from infoatlas_rl import InfoAtlasLoss
+        >>> corners = np.random.default_rng(0).normal([[0, 0], [1, 0], [1, 1]], 0.1, size=(30, 3, 2))
+        >>> legs = np.concatenate([np.linspace(0, 1, 21), np.linspace(1, 2, 31)[1:]])       # a turn at step 20
+        >>> paths = [np.stack([np.interp(legs, range(3), axis) for axis in corner.T], 1) for corner in corners]
+        >>> finder = KeyStateFinder(TrajectorySet(paths), InfoAtlasLoss(slices=1, k=20, sides="y"), KeyStateConfig(concepts=2))
+        >>> for figures in finder.fit():
+        ...     pass                                    # one epoch of refinement each
+        >>> steps = finder.key_states().steps           # (30, 2)
+        >>> np.median(steps, axis=0)
+        array([22., 50.])
 
     Deterministic in ``config.seed``; an interrupted run resumed from its checkpoint ends in the same result.
 

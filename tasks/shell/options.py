@@ -6,7 +6,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,19 @@ def defaults_of_discovery() -> None:
     """The options ``discovery.*``, of each of its methods."""
     for method in METHODS:
         defaults("discovery", KeyStateConfig(method=method), method)
+
+
+def chosen(option: str, given: str | Sequence[str] | None, known: Iterable[str]) -> list[str]:
+    """What an option names: one of the known names, a list of them, or, with null, all.
+
+    Raises:
+        ValueError: a name that is not known.
+    """
+    known = list(known)
+    names = known if given is None else [given] if isinstance(given, str) else list(given)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"{option}: there is no {unknown[0]!r}; choose of {', '.join(known)}")
+    return names
 
 
 def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:

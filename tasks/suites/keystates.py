@@ -34,7 +34,7 @@ from infoatlas_rl.maniskill.states import STATE_INDEX, positions
 from infoatlas_rl.maniskill.tasks import configured_task
 from infoatlas_rl.records import keep_result, provenance
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.shell.options import defaults_of_discovery
+from infoatlas_rl.tasks.shell.options import chosen, defaults_of_discovery
 from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.tasks.shell.sources import demonstrations
 from infoatlas_rl.weights import weights_hash
@@ -68,17 +68,15 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     require_writable(Path(cfg.out))
     torch.set_num_threads(cfg.threads)
     task = configured_task(cfg.env.task)
-    unknown = set(cfg.only or ()) - set(cfg.arms)
-    if unknown:
-        raise ValueError(f"unknown arms {sorted(unknown)} in only; there are {', '.join(cfg.arms)}")
-    arms = [named(method, arm) for method in cfg.methods for arm in cfg.arms if cfg.only is None or arm in cfg.only]
+    only = chosen("only", cfg.only, cfg.arms)
+    arms = [named(method, arm) for method in chosen("methods", cfg.methods, METHODS) for arm in cfg.arms if arm in only]
     config: KeyStateConfig = OmegaConf.to_object(cfg.discovery)
     demos = demonstrations(cfg, task)
     data = {variant: Data(demos, variant) for variant in VARIANTS}
     sets = {variant: TrajectorySet(data[variant].trajectories, config.delta) for variant in VARIANTS}
     # All others place as many key states as are given, or as the default method finds.
-    chosen = _run_arms(cfg, [CHOSEN], sets, replace(config, concepts=None))
-    config = replace(config, concepts=config.concepts or chosen[CHOSEN, "as they are"][cfg.seeds[0]].shape[1])
+    free = _run_arms(cfg, [CHOSEN], sets, replace(config, concepts=None))
+    config = replace(config, concepts=config.concepts or free[CHOSEN, "as they are"][cfg.seeds[0]].shape[1])
     about = {
         "demonstrations": len(demos),
         "first_seed": cfg.demos.first_seed,
@@ -88,7 +86,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     }
 
     results: dict[str, Any] = {}
-    found = chosen | _run_arms(cfg, arms, sets, config)
+    found = free | _run_arms(cfg, arms, sets, config)
     for arm in [*arms, CHOSEN]:
         runs = found[arm, "as they are"]
         results[arm] = _scores(list(runs.values()), data["as they are"]) | {"seeds": list(runs)}

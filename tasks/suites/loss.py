@@ -37,6 +37,7 @@ from infoatlas_rl.baselines.objectives import (
 )
 from infoatlas_rl.files import require_writable
 from infoatlas_rl.records import provenance, write_json
+from infoatlas_rl.tasks.shell.options import chosen
 from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.tasks.suites.loss_data import TUNING_SEED, require_packages, robot_is_there
 from infoatlas_rl.tasks.suites.loss_problems import PROBLEMS, Objective, step_time
@@ -170,26 +171,17 @@ class Runs:
 def run(cfg: DictConfig) -> dict[str, Any]:
     for path in (cfg.out, cfg.picture):
         require_writable(Path(path))
-    names = list(PROBLEMS) if cfg.only is None else list(cfg.only)
-    if unknown := set(names) - set(PROBLEMS):
-        raise ValueError(f"unknown problems {sorted(unknown)} in only; there are {', '.join(PROBLEMS)}")
+    names = chosen("only", cfg.only, PROBLEMS)
     require_packages(names)
     if "robot" in names and not robot_is_there():
         if cfg.only is not None:
             raise ValueError(f"the problem robot needs demonstrations and their key states: {NEEDS_ROBOT}")
         print(f"without the problem robot, which needs demonstrations and their key states: {NEEDS_ROBOT}")
         names.remove("robot")
-    known = {method for methods in METHODS.values() for method in methods}
-    if unknown := set(cfg.methods or ()) - known:
-        raise ValueError(f"unknown methods {sorted(unknown)}; there are {', '.join(sorted(known))}")
+    wanted = chosen("methods", cfg.methods, dict.fromkeys(method for methods in METHODS.values() for method in methods))
     torch.set_num_threads(cfg.threads)
     runs = Runs(cfg)
-    pairs = [
-        (name, method)
-        for name in names
-        for method in METHODS[PROBLEMS[name].kind]
-        if cfg.methods is None or method in cfg.methods
-    ]
+    pairs = [(name, method) for name in names for method in METHODS[PROBLEMS[name].kind] if method in wanted]
     if not cfg.only_collect:
         count = sum(1 for _ in _jobs(pairs, list(cfg.seeds), runs))
         with progress_bar("loss", count) as bar:

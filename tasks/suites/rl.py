@@ -16,14 +16,13 @@ from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task, released_policy
 from infoatlas_rl.records import command_line, keep_result
 from infoatlas_rl.tables import Table
+from infoatlas_rl.tasks.shell.options import chosen
 from infoatlas_rl.tasks.suites.arms import paths, run_all, run_task
 
 
 def run(cfg: DictConfig) -> None:
     require_writable(Path(cfg.out))
-    only = [cfg.only] if isinstance(cfg.only, str) else cfg.only or cfg.arms
-    if unknown := [arm for arm in only if arm not in cfg.arms]:
-        raise ValueError(f"only: there is no arm {unknown[0]!r}; they are {', '.join(cfg.arms)}")
+    only = chosen("only", cfg.only, cfg.arms)
     if not cfg.only_collect:
         jobs = [(arm, seed) for seed in cfg.seeds for arm in only]
         named = [(f"{arm}, seed {seed}", partial(_job, cfg, arm, seed)) for arm, seed in jobs]

@@ -33,12 +33,31 @@ def test_what_a_common_effect_hides_is_seen():
     assert estimate_mi(x, y, given=z, units="bits").mi == pytest.approx(found.mi / np.log(2))
 
 
+def test_classes_of_any_side():
+    rng = np.random.default_rng(0)
+    label = rng.integers(3, size=2000)
+    words = np.array(["low", "middle", "high"])[label]
+    x, y = label + 0.3 * rng.normal(size=2000), label + 0.3 * rng.normal(size=2000)
+    found = estimate_mi(x, y, given=words, classes="given")  # what they share is the label
+    assert found.interval[0] == 0
+    assert found.mi < 0.05
+    assert found.given == 3
+    # Given a number that says nothing, a label is as informative as without.
+    alone = estimate_mi(x, words, classes="y")
+    known = estimate_mi(x, words, given=rng.normal(size=2000), classes=["y"])
+    assert known.mi == pytest.approx(alone.mi, abs=0.1)
+    assert estimate_mi(words, y, given=x, classes="x").dims == (3, 1)
+    with pytest.raises(TypeError, match=r"given cannot be read as an array of numbers \(class labels: classes='given'\)"):
+        estimate_mi(x, y, given=words)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"permutations": 9}, "permutations is not possible with given"),
         ({"slices": 5}, "slices is not possible with given"),
-        ({"classes": "y"}, "classes is not possible with given; give columns of zeros and ones"),
+        ({"classes": "z"}, "classes has to be of x, y and given, one or several of them, or both for x and y, not 'z'"),
+        ({"given": np.full(100, np.nan)}, "given contains NaN or infinity"),
         ({"given": np.zeros((100, 19))}, "y and given together, may have at most 20"),
         ({"given": np.zeros((99, 1))}, "x has shape"),
     ],

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from infoatlas_rl.estimator.bounds import BOUNDS, donsker_varadhan, info_nce, nwj, smile
+from infoatlas_rl.estimator.bounds import BOUNDS, donsker_varadhan, info_nce, nwj, smile, without_outliers
 
 RHO = 0.6
 TRUTH = -0.5 * math.log(1 - RHO**2)
@@ -41,6 +41,17 @@ def test_bounds_of_a_wrong_critic_are_lower(rng):
     # Without the clip this critic would be worth less than nothing; clipped at 5 it may exceed the truth, but not by much.
     assert donsker_varadhan(5 * joint, 5 * product) < 0
     assert smile(0.5 * joint, 0.5 * product) < TRUTH
+
+
+def test_one_product_sample_does_not_decide_a_value_that_is_watched(rng):
+    joint, product = true_critic(rng, n=2000)
+    value = donsker_varadhan(joint, without_outliers(product))
+    assert value == pytest.approx(float(donsker_varadhan(joint, product)), abs=0.02)
+    product[0, 0] = 12.0  # exp(12) is twenty times as much as all others have
+    assert donsker_varadhan(joint, product) < -2
+    assert donsker_varadhan(joint, without_outliers(product)) == pytest.approx(float(value), abs=0.01)
+    few = product[:, 1:500]
+    assert without_outliers(few).equal(few)
 
 
 def test_donsker_varadhan_ignores_a_constant(rng):

@@ -33,7 +33,7 @@ def test_a_short_run_is_collected_and_not_repeated(tmp_path, monkeypatch, capsys
     assert (tmp_path / "loss.png").stat().st_size > 10_000
     monkeypatch.setattr(loss.Runs, "do", None)  # an error, if anything were run again
     assert loss.run(compose("benchmark_loss", *options, *paths))["problems"] == result["problems"]
-    with pytest.raises(ValueError, match="unknown problems"):
+    with pytest.raises(ValueError, match="only: there is no 'cifar'; choose of views-16, views-6"):
         loss.run(compose("benchmark_loss", "only=[cifar]", *paths))
 
 

@@ -17,7 +17,7 @@ from infoatlas_rl.maniskill.tasks import TASKS
 from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
 from infoatlas_rl.policies.protocol import evaluation_scenes, released_policy
 from infoatlas_rl.tasks import evaluate_policy, release_policy
-from tests.conftest import ROOT, compose, run
+from tests.conftest import ROOT, compose, refusal, run
 
 
 def scenes(cfg, task, record):
@@ -79,11 +79,8 @@ def test_evaluation_writes_every_episode_and_goes_on_where_it_was(trained, tmp_p
     assert two["wilson95"][0] <= two["rate"] <= two["wilson95"][1]
     assert "of 2" in second.stdout
 
-    other = run("tasks/evaluate_policy.py", "env=StackCube", f"policy={policy}")
-    assert other.returncode == 1
-    assert "a policy for PickCube, not for StackCube" in other.stderr
-    missing = run("tasks/evaluate_policy.py", "env=PickCube", "policy=nowhere.safetensors")
-    assert "nowhere.safetensors: no such file" in missing.stderr
+    assert "a policy for PickCube, not for StackCube" in refusal("evaluate_policy", "env=StackCube", f"policy={policy}")
+    assert "nowhere.safetensors: no such file" in refusal("evaluate_policy", "env=PickCube", "policy=nowhere.safetensors")
 
 
 def test_a_policy_is_released_only_after_it_has_been_measured(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from infoatlas_rl.maniskill.collect import demo_path
 from infoatlas_rl.maniskill.demos import load_demonstrations
 from infoatlas_rl.maniskill.tasks import get_task
 from infoatlas_rl.policies.evaluation import evaluate
-from tests.conftest import kill_when, run, small_policy, staged
+from tests.conftest import kill_when, run, small_policy, staged, with_demonstrations
 
 PICK = get_task("PickCube")
 CHUNK = "parts/*/seeds_??????_??????"
@@ -90,9 +90,7 @@ def test_a_killed_evaluation(tmp_path):
 
 @pytest.mark.simulator
 def test_a_killed_generation(demo_root, tmp_path):
-    folder = tmp_path / "demos/PickCube-v1"
-    folder.mkdir(parents=True)
-    (folder / "motionplanning").symlink_to(demo_root / "PickCube-v1/motionplanning")
+    folder = with_demonstrations(tmp_path, demo_root) / "demos/PickCube-v1"
     options = ["env=PickCube", "demos.count=3", "generate.count=11", "cuts=events", "generate.processes=2", "threads=1"]
     command = ["tasks/generate_demos.py", *options, f"paths.root={tmp_path}"]
     out = folder / "generated/3-events"

@@ -21,7 +21,7 @@ from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
 from infoatlas_rl.policies.training import ValidationConfig
 from infoatlas_rl.tasks.shell.options import CONFIGS
 from infoatlas_rl.tasks.train_policy import train
-from tests.conftest import KEYSTATE_ARMS, SMALL_TRAINING, compose, kill_when, run
+from tests.conftest import KEYSTATE_ARMS, SMALL_TRAINING, compose, kill_when, refusal, run
 
 
 def test_every_arm_has_key_states_and_the_command_that_makes_them():
@@ -134,9 +134,7 @@ def test_bad_options_are_answered_before_anything_is_collected(option, message, 
     ],
 )
 def test_options_of_another_type_are_answered_in_one_line(option, message):
-    answer = run("tasks/train_policy.py", "env=PickCube", option)
-    assert answer.returncode == 1
-    assert answer.stderr == f"error: {message}\n"
+    assert refusal("train_policy", "env=PickCube", option) == f"error: {message}"
 
 
 def test_the_defaults_of_options_are_those_of_the_code():

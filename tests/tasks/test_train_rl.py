@@ -19,7 +19,7 @@ from infoatlas_rl.files import lock_folder, sha256
 from infoatlas_rl.policies.protocol import released_policy
 from infoatlas_rl.policies.reinforcement import load
 from infoatlas_rl.tasks.train_rl import learner, train
-from tests.conftest import compose, kill_when, run
+from tests.conftest import compose, kill_when, refusal, run
 
 
 @pytest.mark.simulator
@@ -95,11 +95,10 @@ def test_runs_differ_by_what_has_an_effect():
 
 @pytest.mark.simulator
 def test_wrong_choices_in_reinforcement_learning_are_answered(trained):
-    answer = run("tasks/train_rl.py", "env=PickCube", "algorithm=td3", f"paths.root={trained[0]}")
-    assert answer.returncode == 1
-    assert "algorithm=td3 is unknown; choose one of sac, ppo" in answer.stderr
-    answer = run("tasks/train_rl.py", "env=PickCube", "conditioning=nearest", f"paths.root={trained[0]}")
-    assert "make them with: python tasks/discover_keystates.py env=PickCube" in answer.stderr
+    root = f"paths.root={trained[0]}"
+    assert "algorithm=td3 is unknown; choose one of sac, ppo" in refusal("train_rl", "env=PickCube", "algorithm=td3", root)
+    missing = refusal("train_rl", "env=PickCube", "conditioning=nearest", root)
+    assert "make them with: python tasks/discover_keystates.py env=PickCube" in missing
 
 
 @pytest.mark.parametrize(
