@@ -187,6 +187,10 @@ def check_threads() -> Finding:
         return Finding(
             "threads", NOTE, f"{threads} threads on {cores} cores wait for each other", f"export OMP_NUM_THREADS={cores}"
         )
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if threads > 1 and busy + threads > cores + 1:
+        text = f"{threads} on {cores} cores that others use (load {busy:.1f}); they wait for each other, at many times the time"
+        return Finding("threads", NOTE, text, "export OMP_NUM_THREADS=1, or threads=1 for a command")
     return Finding("threads", GOOD, f"{threads} on {cores} cores")
 
 

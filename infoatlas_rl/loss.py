@@ -167,8 +167,9 @@ class InfoAtlasLoss(nn.Module):
 
         Maximising: minus the MI in nats, averaged over slices, as :meth:`mi` says it; its gradient is what ``gradient`` names.
         Of the batch; in training with the canonical gradient, where x or y has gradients, of the last ``memory`` pairs (4096
-        / slices, if those are fewer), of which more can be seen, and computed anew in every 16th call. Minimising: the
-        penalty, in nats; in training every call learns from the batch and remembers it.
+        / slices, if those are fewer), of which more can be seen, computed anew in every 16th call, and of a bound that no single
+        product sample decides (:func:`~infoatlas_rl.estimator.bounds.without_outliers`). Minimising: the penalty, in nats; in
+        training every call learns from the batch and remembers it.
 
         Args:
             x: ``(n, dx)`` or ``(b, n, dx)``; n paired samples, at least 8, of one or of b data sets; ``(n,)`` for a single

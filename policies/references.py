@@ -25,7 +25,7 @@ from torch import Tensor
 
 from infoatlas_rl.maniskill.demos import Demonstration
 from infoatlas_rl.maniskill.states import pose_matrix
-from infoatlas_rl.maniskill.tasks import WORLD, Geometry, Task
+from infoatlas_rl.maniskill.tasks import Geometry, Task
 from infoatlas_rl.policies.control import commanded_poses, gripper_poses
 from infoatlas_rl.policies.scene import ROTATIONS, Pose, rotation_vector, turned
 from infoatlas_rl.tables import Table
@@ -139,8 +139,7 @@ def actor_poses(actors: Mapping[str, NDArray], task: Task, geometry: Geometry | 
         pose = torch.tensor(pose_matrix(rows[:, :7]), dtype=torch.float32)
         found[name] = Pose(pose[:, :3, 3].contiguous(), pose[:, :3, :3].contiguous())
     if geometry is not None:
-        if task.target != WORLD:
-            found[task.target] = _point_of(found[task.target], geometry.target_offset)
+        found[task.target] = _point_of(found[task.target], geometry.target_offset)
         if geometry.tip_offset.any():
             found[TIP] = _point_of(found[task.object], geometry.tip_offset)
     return found

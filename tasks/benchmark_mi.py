@@ -28,7 +28,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
 from infoatlas_rl.files import require_writable
@@ -76,7 +75,6 @@ def main(cfg: DictConfig) -> None:
         if cfg[name] < 1:
             raise ValueError(f"{name} has to be at least 1, not {cfg[name]}")
     require_writable(Path(cfg.out))
-    torch.set_num_threads(cfg.threads)
     run, table = SUITES[cfg.suite]
     result = run(cfg)
     print(f"\n{table(result).text()}")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -35,7 +34,6 @@ def main(cfg: DictConfig) -> None:
     if cfg.cuts not in CUTS:
         raise ValueError(f"cuts has to be one of {', '.join(CUTS)}, not {cfg.cuts!r}")
     estimator = instantiate(cfg.estimator) if cfg.estimator else None
-    torch.set_num_threads(cfg.threads)
     demos = demonstrations(cfg, task)
     print(f"{len(demos)} demonstrations from {demos.path}, cut at: {cfg.cuts}")
     plan = make_plan(demos, find_cuts(cfg.cuts, demos, estimator, config))

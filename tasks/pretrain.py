@@ -45,7 +45,6 @@ def pretrain(cfg: DictConfig) -> Path:
     Raises:
         ValueError: another run is at work in ``out``, or its checkpoint is damaged or of another configuration.
     """
-    torch.set_num_threads(cfg.threads)
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("gloo")
     out = Path(cfg.out)

@@ -40,7 +40,6 @@ def pretrain(cfg: DictConfig) -> Path:
 
 
 def _run(cfg: DictConfig, folder: Path) -> Path:
-    torch.set_num_threads(cfg.threads)
     config: InfoNetTraining = OmegaConf.to_object(cfg.training)
     torch.manual_seed(config.seed)
     model = InfoNet(OmegaConf.to_object(cfg.model))

@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl.files import lock_folder
@@ -44,7 +43,6 @@ def train(cfg: DictConfig) -> Path:
         config = replace(config, key_weight=0.0)
     if arm.path is not None and not Path(arm.path).is_file():
         raise ValueError(f"no key states at {arm.path}; {_remedy(cfg)}")
-    torch.set_num_threads(cfg.threads)
     with lock_folder(out):
         demos = demonstrations(cfg, task)
         try:

@@ -45,7 +45,6 @@ def train(cfg: DictConfig) -> dict[str, Any]:
         KeyStatePolicy.load(config.policy_file, cfg.env.name, key_states=config.conditioning == "predicted")
     nearest, demos = _nearest(cfg) if config.conditioning == "nearest" else (None, None)
     prior = (demos or demonstrations(cfg, policy_task(cfg.env.task))) if config.prior else None
-    torch.set_num_threads(cfg.threads)
     torch.set_float32_matmul_precision("medium")  # products of bfloat16 numbers, summed in float32: a third less time on CPUs
     with lock_folder(out):
         if cfg.resume and (found := finished(config, out, nearest, prior)) is not None:

@@ -103,8 +103,10 @@ def refusal(script: str, *options: str) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"tasks/{script}.py", *options])
         patch.setattr("infoatlas_rl.tasks.shell.options.TYPED", [])
+        threads = torch.get_num_threads()
         with pytest.raises(SystemExit) as ended:
             module.main()
+        torch.set_num_threads(threads)
     line = str(ended.value.code)
     assert "\n" not in line
     return line
@@ -211,7 +213,8 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 
 def with_demonstrations(root: Path, demo_root: Path) -> Path:
-    """``root`` with the demonstrations of PickCube, for a command that writes there; what it writes stays out of the original."""
+    """``root`` with up to 20 demonstrations of PickCube, for a command that writes there; what it makes of them stays out of the
+    original."""
     folder = root / "demos" / "PickCube-v1"
     folder.mkdir(parents=True)
     (folder / "motionplanning").symlink_to(demo_root / "PickCube-v1" / "motionplanning")

@@ -45,6 +45,15 @@ def test_more_threads_than_cores_are_noted(monkeypatch):
     assert (finding.state, finding.fix.split("=")[0]) == (doctor.NOTE, "export OMP_NUM_THREADS")
 
 
+def test_threads_beside_other_programs_are_noted(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    for load, state in ((0.2, doctor.GOOD), (2.1, doctor.NOTE)):
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, load, load))
+        assert doctor.check_threads().state == state
+    assert "load 2.1" in doctor.check_threads().text
+
+
 def test_little_memory_is_noted_before_a_run_dies_of_it(monkeypatch):
     for free, state in ((2**18, doctor.FAULT), (2**21, doctor.NOTE), (2**24, doctor.GOOD)):
         monkeypatch.setattr(doctor.Path, "read_text", lambda self, free=free: f"MemTotal: 9 kB\nMemAvailable:   {free} kB\n")

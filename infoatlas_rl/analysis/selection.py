@@ -20,7 +20,7 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
 
     Examples:
         >>> X = np.random.default_rng(0).normal(size=(400, 3))
-        >>> feature_information(X, X[:, 1] > 0).argmax()
+        >>> int(feature_information(X, X[:, 1] > 0).argmax())
         1
 
     Args:

@@ -27,7 +27,7 @@ def ksg(x: Array, y: Array, k: int = 5) -> float:
 
 def gaussian_copula(x: Array, y: Array) -> float:
     """MI of a Gaussian with the correlations of the normal scores."""
-    z = _normal_scores(np.concatenate([x, y], axis=1))
+    z = normal_scores(np.concatenate([x, y], axis=1))
     covariance = np.cov(z, rowvar=False) + 1e-9 * np.eye(z.shape[1])
     blocks = covariance[: x.shape[1], : x.shape[1]], covariance[x.shape[1] :, x.shape[1] :], covariance
     log_det = [np.linalg.slogdet(block)[1] for block in blocks]
@@ -37,7 +37,10 @@ def gaussian_copula(x: Array, y: Array) -> float:
 def kde(x: Array, y: Array) -> float:
     """Mean log ratio of kernel densities (Moon, Rajagopalan & Lall, 1995), of SciPy: Gaussian kernels, Silverman's width, each
     sample left out of the density at itself. On the normal scores, which have the same MI and no heavy tails."""
-    x, y = _normal_scores(x), _normal_scores(y)
+    n, columns = len(x), x.shape[1] + y.shape[1]
+    if n <= columns:
+        raise ValueError(f"kernel densities of {columns} columns need more than {columns} samples, not {n}")
+    x, y = normal_scores(x), normal_scores(y)
     joint, *margins = (_left_out_log_density(side) for side in (np.concatenate([x, y], axis=1), x, y))
     return float((joint - sum(margins)).mean())
 
@@ -53,5 +56,6 @@ def _left_out_log_density(samples: Array) -> Array:
     return np.log(np.maximum(density(samples.T) - own, 1e-12 * own))
 
 
-def _normal_scores(z: Array) -> Array:
+def normal_scores(z: Array) -> Array:
+    """Columns ``(n, d)`` by their ranks, as normal quantiles."""
     return ndtri(np.apply_along_axis(rankdata, 0, z) / (len(z) + 1))

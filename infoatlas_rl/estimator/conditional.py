@@ -10,7 +10,7 @@ from typing import Any
 from torch import cat
 
 from infoatlas_rl.checks import Sides, check_samples
-from infoatlas_rl.estimator.estimate import Estimate, to_tensor
+from infoatlas_rl.estimator.estimate import Estimate, check_index, to_tensor
 
 
 def conditional_estimate(
@@ -35,9 +35,12 @@ def conditional_estimate(
     for name, without in (("slices", None), ("permutations", 0), ("cross_fit", False)):
         if options.get(name, without) != without:
             raise ValueError(f"{name} is not possible with given")
-    labels = {"x", "y"} if classes == "both" else {classes} if isinstance(classes, str) else set(classes or ())
-    if labels - {"x", "y", "given"}:
+    named = ("x", "y") if classes == "both" else (classes,) if isinstance(classes, str) else classes or ()
+    if not isinstance(named, list | tuple | set) or any(name not in ("x", "y", "given") for name in named):
         raise ValueError(f"classes has to be of x, y and given, one or several of them, or both for x and y, not {classes!r}")
+    labels = set(named)
+    check_index(x, y)
+    check_index(x, given, "given")
     sides = {name: to_tensor(name, side, name in labels) for name, side in (("x", x), ("y", y), ("given", given))}
     a, b, batched = check_samples(sides["x"], sides["y"], None, classes=_labelled("x" in labels, "y" in labels))
     try:

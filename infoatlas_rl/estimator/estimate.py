@@ -120,7 +120,7 @@ def estimate(
     if permutations < 0:
         raise ValueError(f"permutations has to be 0 or more, not {permutations}")
     device = next(model.parameters()).device
-    _check_index(x, y)
+    check_index(x, y)
     x, y = (to_tensor(name, samples, classes in (name, "both")).to(device) for name, samples in (("x", x), ("y", y)))
     x, y, batched = check_samples(x, y, None, classes=classes)
     limit, most = model.config.max_dim, max(x.shape[2], y.shape[2])
@@ -257,11 +257,12 @@ def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
     return tensor
 
 
-def _check_index(x: Any, y: Any) -> None:
+def check_index(x: Any, y: Any, name: str = "y") -> None:
+    """Raise a ``ValueError`` where two data frames are in different orders."""
     if all(hasattr(samples, "iloc") for samples in (x, y)) and len(x) == len(y) and not x.index.equals(y.index):
         raise ValueError(
-            "x and y have different indexes, but samples are paired by position; bring them into one order (y.loc[x.index]) or "
-            "give .to_numpy()"
+            f"x and {name} have different indexes, but samples are paired by position; bring them into one order "
+            f"({name}.loc[x.index]) or give .to_numpy()"
         )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from infoatlas_rl.maniskill.panda import forward_kinematics, tcp_velocity
-from infoatlas_rl.maniskill.tasks import WORLD, Geometry, Task
+from infoatlas_rl.maniskill.tasks import Geometry, Task
 
 Array = NDArray[np.float64]
 
@@ -74,12 +74,10 @@ VELOCITIES = ("qvel", "tcp_linear_velocity", "tcp_angular_velocity", "object_lin
 
 
 def positions(states: Array, task: Task) -> Array:
-    """The columns of states ``(t, d)`` that discovery looks at: no velocities, as motion is taken from the positions, and nothing
-    about a target that is a place in the world, which would only say again where everything else is."""
+    """The columns of states ``(t, d)`` that are no velocities: key-state discovery takes motion from the positions."""
     if task.object is None:
         return states
-    left_out = [*VELOCITIES, *(name for name in STATE_INDEX if task.target == WORLD and "target" in name)]
-    return np.delete(states, np.concatenate([np.arange(STATE_DIM)[STATE_INDEX[name]] for name in left_out]), axis=1)
+    return np.delete(states, np.concatenate([np.arange(STATE_DIM)[STATE_INDEX[name]] for name in VELOCITIES]), axis=1)
 
 
 def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task: Task) -> Array:
@@ -101,7 +99,7 @@ def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task
     tcp = links["tcp"]
 
     moved = _actor(env_states, task.object)
-    carrier = _fixed(len(qpos)) if task.target == WORLD else _actor(env_states, task.target)
+    carrier = _actor(env_states, task.target)
     object_pose = pose_matrix(moved[:, :7])
     target = pose_matrix(carrier[:, :7])
     target[:, :3, 3] = _apply(target, geometry.target_offset)
@@ -170,13 +168,6 @@ def _robot_state(articulations: Mapping[str, Any]) -> Array:
         if name.startswith("panda"):
             return _rows(name, articulations[name], 31)
     raise ValueError(f"no Panda among the robots {list(articulations)}; the 100-D state is defined for the Panda")
-
-
-def _fixed(t: int) -> Array:
-    """The pose of the world, ``(t, 13)``."""
-    pose = np.zeros((t, 13))
-    pose[:, 3] = 1
-    return pose
 
 
 def _actor(env_states: Mapping[str, Any], name: str) -> Array:

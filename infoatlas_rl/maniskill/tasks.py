@@ -19,15 +19,12 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-WORLD = "world"
-
-
 @dataclass(frozen=True)
 class Geometry:
     """The sizes of one episode that are drawn at reset and then fixed, in metres."""
 
     tip_offset: Array  # (3,), the tip in the frame of the object
-    target_offset: Array  # (3,), the target in the frame of its actor, or in the world
+    target_offset: Array  # (3,), the target in the frame of its actor
     half_size: Array  # (3,), of the object
     clearance: float  # how far the tip may be off the target
 
@@ -53,7 +50,7 @@ class Task:
     object: str | None = None
     """Actor that is manipulated."""
     target: str | None = None
-    """Actor that carries the target, or :data:`WORLD`, in which it then has a fixed place."""
+    """Actor that carries the target."""
     events: tuple[str, ...] = ()
     """Ground-truth events in the order in which a demonstration passes them."""
     geometry: Geometry | None = None

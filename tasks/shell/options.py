@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -58,10 +59,12 @@ def chosen(option: str, given: str | Sequence[str] | None, known: Iterable[str])
         ValueError: a name that is not known.
     """
     known = list(known)
-    names = known if given is None else [given] if isinstance(given, str) else list(given)
+    names = known if given is None else [given] if isinstance(given, str) else given
+    if not isinstance(names, Sequence) or not names:
+        raise ValueError(f"{option} has to be a name, a list, or null for all, not {given!r}; choose of {', '.join(known)}")
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"{option}: there is no {unknown[0]!r}; choose of {', '.join(known)}")
-    return names
+    return list(dict.fromkeys(names))
 
 
 def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -132,7 +135,7 @@ def _for_people(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], Non
     def wrapped(cfg: DictConfig) -> None:
         try:
             _note_command()
-            _check_threads(cfg)
+            _set_threads(cfg)
             run(cfg)
         except (ValueError, RuntimeError, OSError, HydraException, OmegaConfBaseException) as error:
             if os.environ.get("HYDRA_FULL_ERROR"):
@@ -160,11 +163,14 @@ def _results(cfg: DictConfig) -> Path:
     return next(place for place in (folder, *folder.parents) if place.is_dir())
 
 
-def _check_threads(cfg: DictConfig) -> None:
-    """More threads than this end in a segmentation fault."""
+def _set_threads(cfg: DictConfig) -> None:
+    """As the option ``threads`` says, of commands that have it; more than these would end in a segmentation fault."""
     threads, most = cfg.get("threads"), MOST_THREADS * (os.cpu_count() or 1)
-    if threads is not None and not 1 <= threads <= most:
+    if threads is None:
+        return
+    if not 1 <= threads <= most:
         raise ValueError(f"threads={threads}: accepted are 1 to {most}, {MOST_THREADS} for each of {os.cpu_count()} cores")
+    torch.set_num_threads(threads)
 
 
 def _check_overrides(config_name: str, arguments: list[str]) -> None:

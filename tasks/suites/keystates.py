@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import ruptures
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -66,7 +65,6 @@ class Data:
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     require_writable(Path(cfg.out))
-    torch.set_num_threads(cfg.threads)
     task = configured_task(cfg.env.task)
     only = chosen("only", cfg.only, cfg.arms)
     arms = [named(method, arm) for method in chosen("methods", cfg.methods, METHODS) for arm in cfg.arms if arm in only]

@@ -179,7 +179,6 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         print(f"without the problem robot, which needs demonstrations and their key states: {NEEDS_ROBOT}")
         names.remove("robot")
     wanted = chosen("methods", cfg.methods, dict.fromkeys(method for methods in METHODS.values() for method in methods))
-    torch.set_num_threads(cfg.threads)
     runs = Runs(cfg)
     pairs = [(name, method) for name in names for method in METHODS[PROBLEMS[name].kind] if method in wanted]
     if not cfg.only_collect:

@@ -51,12 +51,22 @@ def test_classes_of_any_side():
         estimate_mi(x, y, given=words)
 
 
+def test_frames_in_other_orders_are_refused():
+    pandas = pytest.importorskip("pandas")
+    x, y, z = (pandas.Series(normal(100, 1, seed)[:, 0]) for seed in range(3))
+    with pytest.raises(ValueError, match="x and y have different indexes"):
+        estimate_mi(x, y.sort_values(), given=z)
+    with pytest.raises(ValueError, match=r"x and given have different indexes.*given.loc\[x.index\]"):
+        estimate_mi(x, y, given=z.sort_values())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"permutations": 9}, "permutations is not possible with given"),
         ({"slices": 5}, "slices is not possible with given"),
         ({"classes": "z"}, "classes has to be of x, y and given, one or several of them, or both for x and y, not 'z'"),
+        ({"classes": 5}, "classes has to be of x, y and given, one or several of them, or both for x and y, not 5"),
         ({"given": np.full(100, np.nan)}, "given contains NaN or infinity"),
         ({"given": np.zeros((100, 19))}, "y and given together, may have at most 20"),
         ({"given": np.zeros((99, 1))}, "x has shape"),

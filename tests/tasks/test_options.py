@@ -100,6 +100,10 @@ def test_names_are_given_as_one_as_a_list_or_not_at_all():
     assert options.chosen("only", "infoatlas", ["none", "infoatlas"]) == ["infoatlas"]
     assert options.chosen("only", ["infoatlas", "none"], ["none", "infoatlas"]) == ["infoatlas", "none"]
     assert options.chosen("only", None, {"none": 1, "infoatlas": 2}) == ["none", "infoatlas"]
+    assert options.chosen("only", OmegaConf.create(["none", "none"]), ["none", "infoatlas"]) == ["none"]
+    for nothing in (5, []):
+        with pytest.raises(ValueError, match="only has to be a name, a list, or null for all"):
+            options.chosen("only", nothing, ["none"])
     with pytest.raises(ValueError, match="only: there is no 'mine'; choose of none, infoatlas"):
         options.chosen("only", ["none", "mine"], ["none", "infoatlas"])
 

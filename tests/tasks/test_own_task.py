@@ -10,10 +10,9 @@ import pytest
 pytest.importorskip("mani_skill")
 
 from infoatlas_rl.maniskill.demos import load_demonstrations
-from infoatlas_rl.maniskill.states import STATE_INDEX, positions
+from infoatlas_rl.maniskill.states import STATE_INDEX
 from infoatlas_rl.maniskill.tasks import describe, get_task, task_of
 from infoatlas_rl.policies.policy import KeyStatePolicy
-from infoatlas_rl.policies.references import actor_poses
 from tests.conftest import compose, refusal, run
 
 GEOMETRY = {"tip_offset": [0, 0, 0], "target_offset": [0, 0, 0], "half_size": [0.02] * 3, "clearance": 0.025}
@@ -41,20 +40,6 @@ def test_a_described_task_has_the_state_of_the_built_in_one(demos):
     here, there = (s[STATE_INDEX["target_quaternion"]] for s in (found.demonstrations[0].states[0], _first(demos.path, turned)))
     np.testing.assert_allclose(here, [1, 0, 0, 0], atol=1e-6)
     np.testing.assert_allclose(there, [0.5**0.5, 0, 0, 0.5**0.5], atol=1e-6)
-
-
-def test_a_target_in_the_world_has_a_fixed_place(demos):
-    mine = get_task("Mine", **DESCRIBED | {"target": "world"}, geometry=GEOMETRY | {"target_offset": [0.1, 0, 0.2]})
-    state = _first(demos.path, mine)
-    np.testing.assert_allclose(state[STATE_INDEX["target_position"]], [0.1, 0, 0.2])
-    np.testing.assert_array_equal(state[STATE_INDEX["target_quaternion"]], [1, 0, 0, 0])
-    there = state[STATE_INDEX["object_position"]] + state[STATE_INDEX["tip_to_target"]]
-    np.testing.assert_allclose(there, [0.1, 0, 0.2], atol=1e-12)
-    # 79 columns are no velocities; 20 of them say where the target is, or what is elsewhere, seen from it.
-    assert positions(state[None], mine).shape == (1, 79 - 20)
-    # What is generated moves with actors, of which the world is none.
-    demo = demos.demonstrations[0]
-    assert set(actor_poses(demo.env_states["actors"], mine, mine.geometry)) == set(demo.env_states["actors"])
 
 
 def _first(path, task):

@@ -24,7 +24,10 @@ def test_the_suite_of_peers_measures_every_estimator(monkeypatch, tmp_path):
     monkeypatch.setattr(peers, "BMI_40", peers.BMI_40[:1])
     monkeypatch.setattr(peers, "FAMILIES", peers.FAMILIES[:1])
     monkeypatch.setattr(peers, "FEW", (100,))
-    result = peers.run(compose("benchmark_mi", "n=200", "seeds=2", "steps=10", f"picture={tmp_path}/peers.png"))
+    cfg = compose("benchmark_mi", "n=200", "seeds=2", "steps=10", f"picture={tmp_path}/peers.png", f"run={tmp_path}/run")
+    result = peers.run(cfg)
+    monkeypatch.setattr(peers, "_measure", None)  # an error, if anything were estimated again
+    assert peers.run(cfg) == result
     assert (tmp_path / "peers.png").is_file()
     assert [group["n"] for group in result["groups"]] == [200, 100, peers.FAMILY_SAMPLES]
     for group in result["groups"]:
