@@ -99,18 +99,20 @@ def _figures(truth: dict[str, float], values: dict, seconds: dict[str, list[floa
 def draw(result: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 3.8), layout="constrained")
-    for axes, group in zip(figure.subplots(1, len(result["groups"]), sharey=True), result["groups"], strict=True):
+    figure = Figure(figsize=(11, 7.4), layout="constrained")
+    grid = figure.subplots(2, (len(result["groups"]) + 1) // 2, sharey=True)
+    for axes, group in zip(grid.flat, result["groups"], strict=False):
         for number, (names, seconds, error) in enumerate(_places(group["estimators"])):
             ours = names == [OURS]
             axes.loglog(seconds, error, "*" if ours else "o", ms=13 if ours else 6, color="C3" if ours else "C0")
-            offset, side = ((5, 5 if number % 2 else -11), "left") if len(names) == 1 else ((0, -14), "center")
+            offset, side = ((6, 6 if number % 2 else -12), "left") if len(names) == 1 else ((0, -16), "center")
             place = {"xytext": offset, "textcoords": "offset points", "ha": side}
             axes.annotate(", ".join(names), (seconds, error), fontsize=8, **place)
         axes.set(xlabel="CPU seconds of an estimate", title=f"{group['name']}, n = {group['n']}")
         axes.margins(x=0.35, y=0.15)
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("mean absolute error (nats)")
+    for axes in grid[:, 0]:
+        axes.set_ylabel("mean absolute error (nats)")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
 

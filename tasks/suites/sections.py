@@ -62,13 +62,20 @@ def extra(name: str, table: Callable[[dict[str, Any]], Table]) -> str:
 
 
 def headline() -> str:
-    """The three figures to know."""
+    """The figures to know."""
     bmi, time = _result("bmi"), _result("time")
+    many, few = _result("peers")["groups"][:2]
     unseen = [entry["unseen"] for entry in _result("policies").values()]
 
     def error(method: str) -> float:
         pairs = zip(PUBLISHED["bmi"][method], bmi["tasks"].values(), strict=True)
         return sum(abs(value - task["truth"]) for value, task in pairs) / len(bmi["tasks"])
+
+    def run_here(group: dict[str, Any]) -> str:
+        errors = {name: row["mae"] for name, row in group["estimators"].items()}
+        ours = errors.pop(peers.OURS)
+        best = min(errors, key=errors.__getitem__)
+        return f"{ours:.3f} nats with {group['n']} samples ({best}, the best of {len(errors)} others, {errors[best]:.3f})"
 
     accuracy = f"the paper's own network {error('InfoAtlas (paper)'):.3f}, MINE {error('MINE'):.3f}"
     ms, threads = 1000 * time["seconds"]["loss"], time["machine"]["threads"]
@@ -77,6 +84,8 @@ def headline() -> str:
         [
             f"- **{bmi['mae']:.3f} nats** mean error on the eight tasks of the paper's Table 1 ({accuracy}; published figures): "
             "[measurements](docs/benchmarks.md).",
+            f"- On all {len(many['truth'])} tasks of the BMI benchmark, run here: {run_here(many)}, {run_here(few)}: "
+            "[every estimator in one run](docs/benchmarks.md#every-estimator-in-one-run).",
             f"- **{ms:.0f} ms** for the loss, forward and backward, of 100 samples of 100 dimensions on {threads} CPU threads: "
             "[speed](docs/benchmarks.md#time-and-memory).",
             f"- **{solved}** unseen PickCube, StackCube and PegInsertion scenes solved by the released policies: "
