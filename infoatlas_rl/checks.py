@@ -131,6 +131,15 @@ def check_samples(
     return x, y, True
 
 
+def result_type(x: Tensor, y: Tensor) -> torch.dtype:
+    """At least single precision, as of PyTorch's own losses under autocast; integers do not raise it."""
+    dtype = torch.float32
+    for samples in (x, y):
+        if isinstance(samples, Tensor) and samples.is_floating_point():
+            dtype = torch.promote_types(dtype, samples.dtype)
+    return dtype
+
+
 def _as_columns(name: str, samples: Tensor, labels: bool) -> Tensor:
     """``(n,)`` as ``(n, 1)``; class labels ``(b, n)`` as ``(b, n, 1)``."""
     if not isinstance(samples, Tensor):

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from einops import rearrange
 from torch import Tensor, nn
 
-from infoatlas_rl.checks import Sides, check_classes, check_samples, check_slices
+from infoatlas_rl.checks import Sides, check_classes, check_samples, check_slices, result_type
 from infoatlas_rl.estimator.bounds import BOUNDS, without_outliers
 from infoatlas_rl.estimator.critic import Critic
 from infoatlas_rl.estimator.model import InfoAtlas, load_pretrained
@@ -156,9 +156,7 @@ class InfoAtlasLoss(nn.Module):
         self._fingerprint = fingerprint(model)
         self._kept: dict[tuple[int, int, int], Frames] = {}
         self._independence = Independence(self.memory, int(seed) % 2**63)
-        self._running = RunningValue(
-            partial(self._conditional_mi, of=self._steady_mi), min(self.memory, VALUE_SAMPLES // (slices or 1))
-        )
+        self._running = RunningValue(partial(self._conditional_mi, steady=True), min(self.memory, VALUE_SAMPLES // (slices or 1)))
         self._seen = Memory(self.memory)
         self.reseed(seed)
 
@@ -256,10 +254,8 @@ class InfoAtlasLoss(nn.Module):
         sides = (x, y) if z is None else (x, y, z)
         return self._running(*map(_as_columns, sides))
 
-    def _conditional_mi(
-        self, x: Tensor, y: Tensor, z: Tensor | None = None, of: Callable[[Tensor, Tensor], Tensor] | None = None
-    ) -> Tensor:
-        of = of or self.mi
+    def _conditional_mi(self, x: Tensor, y: Tensor, z: Tensor | None = None, *, steady: bool = False) -> Tensor:
+        of = self._steady_mi if steady else self.mi
         return of(x, y) if z is None else of(x, torch.cat([y, z.to(y)], dim=-1)) - of(x, z)
 
     def _steady_mi(self, x: Tensor, y: Tensor) -> Tensor:
@@ -296,7 +292,7 @@ class InfoAtlasLoss(nn.Module):
             )
         with torch.autocast(x.device.type, enabled=False):
             penalty = self._independence(x[0], y[0], learn=self.training and torch.is_grad_enabled())
-        return self._reduced(penalty.to(_result_type(x, y)))
+        return self._reduced(penalty.to(result_type(x, y)))
 
     def _reduced(self, values: Tensor) -> Tensor:
         if self.reduction == "none":
@@ -305,7 +301,7 @@ class InfoAtlasLoss(nn.Module):
 
     def _mean_over_slices(self, x: Tensor, y: Tensor, of: Callable[[Critic], Tensor]) -> Tensor:
         """Mean over slices of what ``of`` makes of a critic of s data sets, ``(s, ...)``."""
-        dtype = _result_type(x, y)
+        dtype = result_type(x, y)
         x, y, batched = check_samples(x, y, self._most_columns(), classes=self.classes, finite=self.check_finite)
         b, model = len(x), self._network(x.device)
 
@@ -397,12 +393,3 @@ def _gathered(side: Tensor | None) -> Tensor | None:
     if side is None or not (dist.is_available() and dist.is_initialized()):
         return side
     return torch.cat(gather(side.contiguous()), dim=-2 if side.ndim > 1 else 0)
-
-
-def _result_type(x: Tensor, y: Tensor) -> torch.dtype:
-    """At least single precision, as of PyTorch's own losses under autocast; integers do not raise it."""
-    dtype = torch.float32
-    for samples in (x, y):
-        if isinstance(samples, Tensor) and samples.is_floating_point():
-            dtype = torch.promote_types(dtype, samples.dtype)
-    return dtype

@@ -120,7 +120,7 @@ def test_a_full_disk_ends_a_command_in_one_line(command, tiny_disk, tmp_path):
     if command == "discover":
         np.savez(tmp_path / "paths.npz", *np.random.default_rng(0).normal(size=(20, 12, 3)).cumsum(1))
         options = ["tasks/discover_keystates.py", "env=any", f"demos.path={tmp_path}/paths.npz", f"out={tiny_disk}/out"]
-        options += ["env.concepts=2", "discovery.epochs=1"]
+        options += ["env.concepts=2", "discovery.epochs=1", "threads=1"]
     else:
         options = ["tasks/pretrain.py", "size=tiny", "pretrain.steps=1", "pretrain.pairs_per_step=500", "atlas.max_samples=100"]
         options += [f"out={tiny_disk}/out", "pretrain.validation_problems=1"]

@@ -148,7 +148,7 @@ def test_files_of_other_kinds_are_told_what_is_read(tmp_path):
 def test_key_states_of_a_robomimic_file_on_the_command_line(tmp_path):
     pytest.importorskip("hydra")
     path = write_robomimic(tmp_path / "low_dim.hdf5")
-    quick = ["estimator.k=2", "profile.slices=2", "profile.k=2", "discovery.epochs=4", f"paths.root={tmp_path}"]
+    quick = ["estimator.k=2", "profile.slices=2", "profile.k=2", "discovery.epochs=4", "threads=1", f"paths.root={tmp_path}"]
     answer = run("tasks/cli.py", "keystates", str(path), *quick)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "robomimic, 24 episodes; states: robot0_eef_pos (3), robot0_gripper_qpos (2)" in answer.stdout

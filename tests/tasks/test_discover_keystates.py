@@ -21,6 +21,7 @@ def test_the_whole_job_and_its_resumption(tmp_path):
         "demos.count=20",
         "discovery.epochs=2",
         "profile.slices=2",
+        "threads=1",
     ]
     first = run(*command)
     assert first.returncode == 0, first.stdout + first.stderr
@@ -67,7 +68,7 @@ def test_the_whole_job_and_its_resumption(tmp_path):
 
     # Any ManiSkill file, without knowing its task.
     source = next((tmp_path / "demos").rglob("trajectory.h5"))
-    options = [f"demos.path={source}", f"paths.root={tmp_path}", "discovery.epochs=1", "profile.slices=2"]
+    options = [f"demos.path={source}", f"paths.root={tmp_path}", "discovery.epochs=1", "profile.slices=2", "threads=1"]
     answer = run("tasks/discover_keystates.py", "env=any", *options, "env.concepts=2")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "20 demonstrations of PickCube from" in answer.stdout
@@ -82,6 +83,7 @@ def test_the_whole_job_and_its_resumption(tmp_path):
         "methods=[stages]",
         "seeds=[0,1]",
         "profile.slices=2",
+        "threads=1",
         *options,
     ]
     answer = run(*command)
@@ -106,6 +108,7 @@ def test_key_states_of_plain_arrays(tmp_path):
     }
     np.savez(tmp_path / "paths.npz", **paths)
     options = [f"demos.path={tmp_path / 'paths.npz'}", f"paths.root={tmp_path}", "env.concepts=2", "discovery.epochs=4"]
+    options += ["threads=1"]
     answer = run("tasks/discover_keystates.py", "env=any", "estimator.k=2", "profile.slices=2", "profile.k=2", *options)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     found = np.load(tmp_path / "runs/keystates/paths-default/keystates.npz")["step"]

@@ -14,7 +14,7 @@ from tests.conftest import ROOT, run
 
 def test_benchmark_measures_the_released_weights(tmp_path):
     out = tmp_path / "bmi.json"
-    answer = run("tasks/benchmark_mi.py", "suite=bmi", "n=2000", "seeds=1", f"out={out}", f"paths.root={tmp_path}")
+    answer = run("tasks/benchmark_mi.py", "suite=bmi", "n=2000", "seeds=1", "threads=1", f"out={out}", f"paths.root={tmp_path}")
     assert answer.returncode == 0, answer.stdout + answer.stderr
     result = json.loads(out.read_text())
     assert set(result["tasks"]) == {task.name for task in BMI_TASKS}

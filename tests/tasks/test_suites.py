@@ -53,7 +53,7 @@ def test_clusters_of_the_consistency_suite_are_dependent():
 
 def test_a_suite_runs_from_the_command_line(tmp_path):
     out = tmp_path / "result.json"
-    answer = run("tasks/benchmark_mi.py", "suite=discrete", "seeds=1", f"out={out}", f"paths.runs={tmp_path}")
+    answer = run("tasks/benchmark_mi.py", "suite=discrete", "seeds=1", "threads=1", f"out={out}", f"paths.runs={tmp_path}")
     assert answer.returncode == 0, answer.stderr
     assert "mean error" in answer.stdout
     result = json.loads(out.read_text())

@@ -43,7 +43,7 @@ def test_joblib_runs_a_sweep_in_processes(tmp_path):
     corner = np.stack([np.minimum(line, 0.5), np.maximum(line - 0.5, 0)], axis=1)
     ends = rng.uniform(0.5, 1.5, size=(24, 1, 2))
     np.savez(tmp_path / "corners.npz", **{f"demo_{i:02d}": corner * end for i, end in enumerate(ends)})
-    quick = ["estimator.k=2", "profile.slices=2", "profile.k=2", "discovery.epochs=2", f"paths.root={tmp_path}"]
+    quick = ["estimator.k=2", "profile.slices=2", "profile.k=2", "discovery.epochs=2", "threads=1", f"paths.root={tmp_path}"]
     sweep = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "discovery.seed=0,1", "name=seed${discovery.seed}"]
     answer = run("tasks/discover_keystates.py", *sweep, "env=any", f"demos.path={tmp_path / 'corners.npz'}", *quick)
     assert answer.returncode == 0, answer.stdout + answer.stderr
