@@ -28,12 +28,12 @@ from infoatlas_rl import InfoAtlas, InfoAtlasConfig
 ROOT = Path(__file__).resolve().parents[1]
 
 
-HEAVY = ("tasks", "policies", "maniskill", "pretraining")
-"""Folders whose tests run first: a long one at the end would leave the other process without work."""
+HEAVY = {"tasks", "policies", "maniskill", "pretraining", "test_tutorials"}
+"""Folders and files whose tests run first: a long one at the end would leave the other process without work."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.parent.name not in HEAVY)
+    items.sort(key=lambda item: HEAVY.isdisjoint((item.path.parent.name, item.path.stem)))
 
 
 @pytest.fixture(scope="session")
