@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("hydra")
 
@@ -94,6 +95,16 @@ def test_the_paper_size_is_another_architecture():
 def test_bad_values_are_answered_in_one_line_before_the_work(command, option, message, tmp_path):
     assert refusal(command, *needs(command), option, f"paths.root={tmp_path}").startswith(f"error: {message}")
     assert not (tmp_path / "demos").exists()
+
+
+def test_every_command_with_threads_has_as_many():
+    before = torch.get_num_threads()
+    for count in (1, 2):
+        options._set_threads(OmegaConf.create({"threads": count}))
+        assert torch.get_num_threads() == count
+    options._set_threads(OmegaConf.create({}))
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
 
 
 def test_names_are_given_as_one_as_a_list_or_not_at_all():
