@@ -11,6 +11,10 @@ from scipy.stats import gaussian_kde, rankdata
 Array = NDArray[np.float64]
 
 
+class TooFewSamplesError(ValueError):
+    """An estimator says nothing of so few samples of so many columns."""
+
+
 def ksg(x: Array, y: Array, k: int = 5) -> float:
     """Kraskov, Stoegbauer & Grassberger (2004), algorithm 1, with k-d trees on standardised columns; not below 0."""
     x, y = ((side - side.mean(0)) / (side.std(0) + 1e-12) for side in (x, y))
@@ -39,7 +43,7 @@ def kde(x: Array, y: Array) -> float:
     sample left out of the density at itself. On the normal scores, which have the same MI and no heavy tails."""
     n, columns = len(x), x.shape[1] + y.shape[1]
     if n <= columns:
-        raise ValueError(f"kernel densities of {columns} columns need more than {columns} samples, not {n}")
+        raise TooFewSamplesError(f"kernel densities of {columns} columns need more than {columns} samples, not {n}")
     x, y = normal_scores(x), normal_scores(y)
     joint, *margins = (_left_out_log_density(side) for side in (np.concatenate([x, y], axis=1), x, y))
     return float((joint - sum(margins)).mean())

@@ -138,7 +138,7 @@ class TrainedCritic:
 
         def look(step: int, parameters: list[Tensor]) -> None:
             nonlocal best
-            if step % max(self.training.steps // LOOKS, 1) == 0:
+            if _looks(step, self.training.steps):
                 with torch.no_grad():
                     reached = float(objective.ascended(*scores(parameters, HELD_OUT_SHIFTS)))
                     best = max(best, (reached, [p.detach().clone() for p in parameters]), key=lambda entry: entry[0])
@@ -173,7 +173,7 @@ class KNIFE:
 
         def look(step: int, densities: KernelDensities) -> None:
             nonlocal best
-            if step % max(self.training.steps // LOOKS, 1) == 0:
+            if _looks(step, self.training.steps):
                 with torch.no_grad():
                     best = [max(old, float(new.mean())) for old, new in zip(best, densities(*held), strict=True)]
 
@@ -207,7 +207,7 @@ class MINDE:
 
         def look(step: int, denoiser: Denoiser) -> None:
             nonlocal best
-            if step % max(self.training.steps // LOOKS, 1) == 0:
+            if _looks(step, self.training.steps):
                 with torch.no_grad():
                     error = float(denoising_error(denoiser, held[0], noisy))
                 if error < best[0]:
@@ -242,6 +242,11 @@ def peers(steps: int = 1000, *, weights: str = "base", slices: int = 128, seed: 
         KNIFE(KNIFETraining(steps), seed),
         MINDE(MINDETraining(steps), seed),
     ]
+
+
+def _looks(step: int, steps: int) -> bool:
+    """Whether the held-out half is looked at after this step."""
+    return step % max(steps // LOOKS, 1) == 0
 
 
 def _tensor(samples: Array) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from infoatlas_rl.baselines.classical import TooFewSamplesError
 from infoatlas_rl.baselines.estimators import Estimator, peers
 from infoatlas_rl.distributions import BMI_40, BenchmarkTask, varied_tasks
 from infoatlas_rl.records import write_json
@@ -76,7 +77,7 @@ def _measure(task: BenchmarkTask, n: int, seed: int, estimators: list[Estimator]
         began = time.process_time()
         try:
             value = max(estimator(x, y), 0.0)
-        except ValueError:  # kernel densities of as many columns as samples say nothing
+        except TooFewSamplesError:
             value = 0.0
         found[estimator.name] = [round(value, 4), time.process_time() - began]
     return found

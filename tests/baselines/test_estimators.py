@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from infoatlas_rl.baselines.classical import kde
+from infoatlas_rl.baselines.classical import TooFewSamplesError, kde
 from infoatlas_rl.baselines.critics import OBJECTIVES, CriticTraining, jensen_shannon, shifted, train_critic
 from infoatlas_rl.baselines.estimators import KNIFE, MINDE, Estimator, SlicedInfoNet, TrainedCritic, peers
 from infoatlas_rl.baselines.knife import KernelDensities, KNIFETraining
@@ -59,6 +59,11 @@ def test_kde_leaves_a_sample_out_of_its_own_density():
     x, y = gaussians(300, 0.0, d=4)
     # With itself in it the density of eight dimensions says 1 nat and more.
     assert kde(x, y) < 0.2
+
+
+def test_kde_of_as_many_columns_as_samples_is_refused():
+    with pytest.raises(TooFewSamplesError, match="kernel densities of 20 columns need more than 20 samples, not 20"):
+        kde(*gaussians(20, d=10))
 
 
 def test_every_estimator_has_name_settings_and_a_count():
