@@ -6,6 +6,7 @@
 - ``bmi40``: all forty tasks of the BMI benchmark, up to 50 dimensions, n = 5000.
 - ``discrete``: discrete and non-Gaussian distributions, the second table of the poster, n = 1000.
 - ``families``: thirty further tasks, half of them discrete or mixed, n = 1000.
+- ``derived``: tables with columns that add nothing: copies, sums, products, codes, noise, n = 1000.
 - ``small``: n = 16 to 128 against 1 to 20 dimensions.
 - ``highdim``: 25 to 1024 dimensions, beside random slices.
 - ``peers``: KSG, KDE, MINE, NWJ, SMILE, InfoNCE, KNIFE, MINDE, InfoNet in one run: error against time, with a picture.
@@ -61,6 +62,7 @@ SUITES = {
     "bmi40": (known.run_bmi40, known.long_table),
     "discrete": (known.run_discrete, known.table),
     "families": (known.run_families, known.long_table),
+    "derived": (known.run_derived, known.long_table),
     **{suite.__name__.rpartition(".")[2]: (suite.run, suite.table) for suite in PLAIN},
 }
 

@@ -3,6 +3,7 @@
     python tasks/pretrain.py                     # makes the released weights
     python tasks/pretrain.py pretrain.steps=200 name=try
     torchrun --nproc_per_node=2 tasks/pretrain.py pretrain.processes=2   # two batches a step, shared by two processes
+    python tasks/pretrain.py critic=base name=again   # the critic of released weights, and a new calibrated head
 
 Writes checkpoints, TensorBoard scalars, ``log.csv`` and, at the end, ``weights.safetensors`` to ``runs/pretrain/<name>``;
 a killed run goes on where its last checkpoint left off. Released weights are never touched: copying new ones to
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,7 +24,8 @@ from torch import nn
 
 from infoatlas_rl import __version__
 from infoatlas_rl.baselines.paper import PaperConfig
-from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig, write_weights
+from infoatlas_rl.estimator.calibration import CalibratedHead
+from infoatlas_rl.estimator.model import FORMAT, InfoAtlas, InfoAtlasConfig, read_weights, write_weights
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.pretraining.atlas import AtlasConfig
 from infoatlas_rl.pretraining.head import CalibrateConfig, collect, fit_head
@@ -30,7 +33,7 @@ from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer
 from infoatlas_rl.records import describe_machine
 from infoatlas_rl.tasks.shell.options import defaults, hydra_main
 from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
-from infoatlas_rl.weights import fingerprint
+from infoatlas_rl.weights import fingerprint, released_file
 
 defaults("model", InfoAtlasConfig)
 defaults("model", PaperConfig, name="paper")
@@ -56,6 +59,8 @@ def pretrain(cfg: DictConfig) -> Path:
 
 def _run(trainer: Pretrainer, cfg: DictConfig, out: Path) -> Path:
     first = trainer.rank == 0
+    if cfg.critic:
+        return _head_alone(trainer, cfg, out)
     if cfg.resume and (out / "checkpoint.pt").is_file():
         trainer.load(out / "checkpoint.pt")
         if first:
@@ -89,6 +94,33 @@ def _run(trainer: Pretrainer, cfg: DictConfig, out: Path) -> Path:
     return weights
 
 
+def _head_alone(trainer: Pretrainer, cfg: DictConfig, out: Path) -> Path:
+    """The critic of released weights or of a file, and the gain of its gradient, as they are; a head that is fitted anew."""
+    path = Path(cfg.critic) if str(cfg.critic).endswith(".safetensors") else released_file(str(cfg.critic), FORMAT)
+    model, record = read_weights(path)
+    gain = model.calibrated_head.gradient
+    with torch.random.fork_rng():
+        torch.manual_seed(trainer.config.seed)
+        model.calibrated_head = CalibratedHead(model.encoder.summary_size)
+    model.calibrated_head.gradient = gain
+    model.eval().requires_grad_(False)
+    figures = _calibrate(model, OmegaConf.to_object(cfg.calibrate), cfg, trainer, gradient=False)
+    weights = out / "weights.safetensors"
+    if trainer.rank == 0:
+        record |= {
+            "name": cfg.name,
+            "version": __version__,
+            "calibration": record["calibration"] | figures,
+            "calibration_hours": round(figures["process_hours"] / trainer.world, 3),
+            "calibration_processes": trainer.world,
+            "calibration_machine": describe_machine(threads=cfg.threads),
+        }
+        record["configs"] |= {"calibrate": OmegaConf.to_container(cfg.calibrate)}
+        write_weights(weights, model, record)
+        print(f"{weights}: the critic of {path}; {figures}")
+    return weights
+
+
 def _train_critic(trainer: Pretrainer, cfg: DictConfig, log: RunLog | None) -> None:
     if log is None:
         for _ in trainer.run():
@@ -104,14 +136,16 @@ def _train_critic(trainer: Pretrainer, cfg: DictConfig, log: RunLog | None) -> N
             bar(step, f"loss {figures['loss']:.3f}, {rate:.1f} problems/s, {trainer.skipped} skipped")
 
 
-def _calibrate(model: InfoAtlas, config: CalibrateConfig, cfg: DictConfig, trainer: Pretrainer) -> dict[str, float]:
+def _calibrate(
+    model: InfoAtlas, config: CalibrateConfig, cfg: DictConfig, trainer: Pretrainer, gradient: bool = True
+) -> dict[str, float]:
     # A table belongs to the critic that it was made with.
     critic = nn.ModuleList([model.encoder, model.phases, model.hypernetwork])
     folder = Path(cfg.out) / f"calibration-{fingerprint(critic)}"
-    total = config.small_groups + config.groups + config.large_groups + config.plain_groups + config.gradient_groups
-    with progress_bar("calibration", total) if trainer.rank == 0 else nullcontext(lambda *_: None) as bar:
+    config = config if gradient else replace(config, gradient_groups=0)
+    with progress_bar("calibration", config.total) if trainer.rank == 0 else nullcontext(lambda *_: None) as bar:
         for done in collect(model, trainer.atlas, config, folder):
-            bar(min(done, total), "")
+            bar(min(done, config.total), "")
     return fit_head(model.calibrated_head, folder, config) if trainer.rank == 0 else {}
 
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("hydra")
 
 
-from infoatlas_rl.distributions import BMI_40, BMI_TASKS, varied, varied_tasks
+from infoatlas_rl.distributions import BMI_40, BMI_TASKS, derived_tasks, varied, varied_tasks
 from tests.conftest import ROOT
 
 
@@ -51,6 +51,22 @@ def test_thirty_further_tasks_are_no_gaussians():
         x, y = task.sample(50, 0)
         assert np.isfinite(np.hstack([x, y])).all()
         assert 0.05 < task.mi < 3
+
+
+def test_columns_that_add_nothing_follow_the_informative_ones():
+    tasks = {task.name: task for task in derived_tasks()}
+    assert len(tasks) == 16
+    for task in tasks.values():
+        x, y = task.sample(50, 0)
+        assert np.isfinite(np.hstack([x, y])).all()
+        assert max(x.shape[1], y.shape[1]) <= 20
+        assert 0 <= task.mi < 2
+    x, y = tasks["and 12 sums"].sample(50, 0)
+    assert np.linalg.matrix_rank(x) == np.linalg.matrix_rank(y) == 4
+    # The angle in 60 x 60 bins: what binning loses is below a per cent.
+    x, y = tasks["angle, its cosine and sine"].sample(200_000, 0)
+    table, *_ = np.histogram2d(x[:, 0], y[:, 0], bins=60)
+    assert varied.table_mi(table / table.sum()) == pytest.approx(tasks["angle, its cosine and sine"].mi, abs=0.02)
 
 
 @pytest.mark.parametrize(

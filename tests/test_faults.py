@@ -92,7 +92,7 @@ def test_a_header_that_declares_more_than_there_is_is_refused(length, tmp_path):
 def test_weights_of_another_version_are_refused(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file({"a": torch.ones(2)}, path, metadata={"format": "infoatlas-2", "config": "{}", "record": "{}"})
-    with pytest.raises(WeightsError, match=r"format 'infoatlas-2', this version reads 'infoatlas-3'; retrain with"):
+    with pytest.raises(WeightsError, match=r"format 'infoatlas-2', this version reads 'infoatlas-4'; retrain with"):
         InfoAtlas.from_pretrained(path)
 
 
@@ -108,7 +108,7 @@ def test_weights_with_a_hostile_configuration_are_refused(changed, message, tmp_
     path = tmp_path / "weights.safetensors"
     model = InfoAtlas(TINY)
     config = json.dumps({name: value for name, value in vars(TINY).items()} | changed)
-    save_file(model.state_dict(), path, metadata={"format": "infoatlas-3", "config": config, "record": "{}"})
+    save_file(model.state_dict(), path, metadata={"format": "infoatlas-4", "config": config, "record": "{}"})
     with pytest.raises(WeightsError, match=message) as refused:
         InfoAtlas.from_pretrained(path)
     assert "\n" not in str(refused.value)

@@ -62,7 +62,7 @@ def test_weights_of_another_architecture_are_refused(tiny, tmp_path):
     path = tmp_path / "tiny.safetensors"
     write_weights(path, InfoAtlas(tiny), {})
     tensors = load_file(path)
-    header = {"format": "infoatlas-3", "config": json.dumps({"pair_width": 24}), "record": "{}"}
+    header = {"format": "infoatlas-4", "config": json.dumps({"pair_width": 24}), "record": "{}"}
     save_file(tensors, path, metadata=header)
     with pytest.raises(WeightsError, match="do not match"):
         InfoAtlas.from_pretrained(str(path))

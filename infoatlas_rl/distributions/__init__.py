@@ -1,6 +1,7 @@
 """Distributions that know their own mutual information (nats): of published benchmarks, and further ones."""
 
 from infoatlas_rl.distributions.bmi import BMI_40, BMI_TASKS
+from infoatlas_rl.distributions.derived import derived_tasks
 from infoatlas_rl.distributions.discrete import DISCRETE_TASKS
 from infoatlas_rl.distributions.families import FAMILIES, Mixture, four_clusters_mi
 from infoatlas_rl.distributions.task import BenchmarkTask, gaussian_mi, student_mi, table_mi
@@ -13,6 +14,7 @@ __all__ = [
     "FAMILIES",
     "BenchmarkTask",
     "Mixture",
+    "derived_tasks",
     "four_clusters_mi",
     "gaussian_mi",
     "student_mi",

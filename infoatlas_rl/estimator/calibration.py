@@ -16,13 +16,20 @@ from torch import Tensor, nn
 
 from infoatlas_rl.estimator.bounds import donsker_varadhan, log_mean_exp, smile
 from infoatlas_rl.estimator.critic import Critic
+from infoatlas_rl.estimator.grid import grid_information
 from infoatlas_rl.estimator.neighbours import distance_correlation, pointwise_information
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 """Quantile levels; the middle one is the calibrated estimate, the outer ones are the 90 % interval."""
 
-NEIGHBOURS = (4, 32)
-STATISTICS = 43
+FEW, MANY = 4, 32
+"""Neighbours of nearest-neighbour estimates."""
+QUERIES, REFERENCE = 1024, 4096
+"""Samples around which few of them are looked for, and among which."""
+BINS = 6, 16
+MOST_TIES = 0.01
+"""Share of equal values in a column up to which a grid of ranks is looked at."""
+STATISTICS = 52
 """Length of what :func:`statistics` returns."""
 SIZES = slice(-9, -4)
 """Of these: log(n / 500), log dx, log dy, dx dy / (2 n) and (dx + dy) / n."""
@@ -34,7 +41,8 @@ def statistics(critic: Critic) -> Tensor:
 
     Bounds of the critic, of its Gaussian base, and two-fold for several ridges; the spread of the critic; Gaussian MI of
     canonical correlations, in-sample, shrunk and held-out; nearest-neighbour estimates, also as corrections of the critic;
-    linear dependence and that of distances; entropies of the sides, which are small where they are discrete; ties.
+    information on a grid of ranks, of radii, too, where all dependence of a Student-t is; linear dependence and that of
+    distances; entropies of the sides, which are small where they are discrete; ties.
     """
     n, (dx, dy) = critic.joint.shape[1], critic.maps.dims
     joint, product = critic.joint, critic.product
@@ -62,18 +70,30 @@ def statistics(critic: Critic) -> Tensor:
         nonlinear.held_out[:, :2],
     ):
         columns.append(_gaussian_information(correlations))
-    sides = critic.coordinates
+    (u, p), (v, q) = critic.coordinates
     weight = nonlinear.held_out.clamp(0, 1).unsqueeze(1)
-    for u, v in ((sides[0].linear, sides[1].linear), (sides[0].nonlinear * weight, sides[1].nonlinear * weight)):
-        local = pointwise_information(u, v, NEIGHBOURS)
+    in_nonlinear = pointwise_information(p * weight, q * weight, (FEW, MANY))
+    for local in (
+        pointwise_information(u, v, (FEW,), QUERIES, REFERENCE),
+        pointwise_information(u, v, (MANY,)),
+        in_nonlinear,
+    ):
         correction = local - joint[:, : local.shape[-1]]
-        columns += [*local.mean(-1), *correction.mean(-1), local[0].std(-1)]
-    columns += [distance_correlation(sides[0].linear, sides[1].linear) * math.sqrt(n), _linear_dependence(*critic.normal)]
+        columns += [*local.mean(-1), *correction.mean(-1)]
+    columns.append(in_nonlinear[0].std(-1))
+    radii = [z.square().sum(-1, keepdim=True) for z in critic.normal]
+    scalars = (torch.cat([r, variates[..., :2], linear[..., :1]], -1) for r, linear, variates in zip(radii, (u, v), (p, q)))
+    ties = [*critic.scores[0].ties(), *critic.scores[1].ties()]
+    # Ranks of equal values are in the order of the samples on both sides, as if these were dependent.
+    continuous = torch.stack(ties).amax(0) < MOST_TIES
+    columns += (grid_information(*scalars, BINS).movedim(1, -1).flatten(0, 1) * continuous).unbind(0)
+    columns += [(r.squeeze(-1).var(-1) / (2 * z.shape[-1])).clamp(min=1e-4).log() for r, z in zip(radii, critic.normal)]
+    columns += [distance_correlation(u, v) * math.sqrt(n), _linear_dependence(*critic.normal)]
     columns += [entropy for entropy, _ in critic.entropies]
     d = dx.squeeze(-1).float(), dy.squeeze(-1).float()
     sizes = torch.full_like(d[0], math.log(min(n, 10_000) / 500))
     columns += [sizes, *(t.log() for t in (d[0].clamp(min=1), d[1].clamp(min=1))), d[0] * d[1] / (2 * n), (d[0] + d[1]) / n]
-    columns += [*critic.scores[0].ties(), *critic.scores[1].ties()]
+    columns += ties
     return torch.stack([c.float() for c in columns], dim=-1)
 
 
@@ -100,7 +120,7 @@ class CalibratedHead(nn.Module):
         members: networks whose quantiles are averaged.
     """
 
-    def __init__(self, summary: int, *, width: int = 256, members: int = 8) -> None:
+    def __init__(self, summary: int, *, width: int = 512, members: int = 8) -> None:
         super().__init__()
         inputs = STATISTICS + summary
         self.register_buffer("centre", torch.zeros(inputs))

@@ -28,7 +28,7 @@ from infoatlas_rl.estimator.layers import Phases, feature_count
 from infoatlas_rl.transforms import fixed, outside_transforms
 from infoatlas_rl.weights import read_model, released_file, write_model
 
-FORMAT = "infoatlas-3"
+FORMAT = "infoatlas-4"
 
 CHOICES = {"padding": ("zero", "noise"), "hypernetwork": ("generated", "constant"), "ridge": ("generated", "fixed")}
 

@@ -6,7 +6,8 @@ within each side::
     i(x_i, y_i) = psi(k) + psi(N) - psi(n_x + 1) - psi(n_y + 1)
 
 where ``n_x`` counts the samples that are closer to x_i than the k-th neighbour of (x_i, y_i) is. Neighbours of some of the
-samples only, by brute force: one matrix product, which below a few thousand samples beats a k-d tree.
+samples only, by brute force: one matrix product, which below a few thousand samples beats a k-d tree. The time is that of
+finding neighbours, and grows with their number: many of them are looked for around few samples only.
 """
 
 from __future__ import annotations
@@ -15,32 +16,33 @@ import torch
 from torch import Tensor
 
 NOISE = 1e-2
-QUERIES = 256
-REFERENCE = 2048
+QUERIES, REFERENCE = 256, 2048
+CHUNK = 128
+"""Samples whose distances to all others are in the caches together."""
 
 
-def pointwise_information(u: Tensor, v: Tensor, neighbours: tuple[int, ...]) -> Tensor:
-    """Pointwise MI in nats at the first ``QUERIES`` of n samples ``u: (b, n, p), v: (b, n, q)``, for every number of
-    neighbours: ``(len(neighbours), b, queries)``. Neighbours are looked for among the first ``REFERENCE`` samples."""
+def pointwise_information(
+    u: Tensor, v: Tensor, neighbours: tuple[int, ...], queries: int = QUERIES, reference: int = REFERENCE
+) -> Tensor:
+    """Pointwise MI in nats at the first ``queries`` of n samples ``u: (b, n, p), v: (b, n, q)``, for every number of
+    neighbours: ``(len(neighbours), b, queries)``. Neighbours are looked for among the first ``reference`` samples."""
     generator = torch.Generator().manual_seed(0)
     # Noise breaks ties, as the authors advise; without it neighbours within an atom would not be defined.
     u, v = (
         t + NOISE * torch.randn(t.shape[1:], generator=generator, dtype=torch.float32).to(t)
-        for t in (u[:, :REFERENCE], v[:, :REFERENCE])
+        for t in (u[:, :reference], v[:, :reference])
     )
     n = u.shape[1]
-    queries = min(n, QUERIES)
-    d_x, d_y = _squared_distances(u, queries), _squared_distances(v, queries)
-    joint = torch.maximum(d_x, d_y)
+    queries = min(n, queries)
     neighbours = tuple(min(k, n - 1) for k in neighbours)
-    nearest = joint.topk(max(neighbours), dim=-1, largest=False).values
-    out = []
-    for k in neighbours:
-        radius = nearest[..., k - 1 : k]
-        counts = [(d < radius).sum(-1, dtype=torch.float32) for d in (d_x, d_y)]
-        digamma = [torch.digamma(c + 1) for c in counts]
-        out.append(torch.digamma(torch.tensor(float(k))) + torch.digamma(torch.tensor(float(n))) - digamma[0] - digamma[1])
-    return torch.stack(out)
+    factors, counts = (_factors(u), _factors(v)), []
+    for first in range(0, queries, CHUNK):
+        sides = [_squared_distances(factor, first, min(first + CHUNK, queries)) for factor in factors]
+        nearest = torch.maximum(*sides).topk(max(neighbours), dim=-1, largest=False).values
+        radii = [nearest[..., k - 1 : k] for k in neighbours]
+        counts.append(torch.stack([torch.stack([(d < r).sum(-1, dtype=torch.float32) for d in sides]) for r in radii]))
+    of_k = torch.digamma(torch.tensor(neighbours, dtype=torch.float32, device=u.device)).view(-1, 1, 1)
+    return of_k + torch.digamma(torch.tensor(float(n))) - torch.digamma(torch.cat(counts, -1) + 1).sum(1)
 
 
 def distance_correlation(u: Tensor, v: Tensor) -> Tensor:
@@ -49,7 +51,7 @@ def distance_correlation(u: Tensor, v: Tensor) -> Tensor:
     sides = []
     for points in (u[:, :QUERIES], v[:, :QUERIES]):
         n = points.shape[1]
-        distances = _squared_distances(points, n).sqrt()
+        distances = _squared_distances(_factors(points), 0, n).clamp(min=0).sqrt()
         distances.diagonal(dim1=-2, dim2=-1).zero_()
         row = distances.sum(-1, keepdim=True) / (n - 2)
         centred = distances - row - row.mT + distances.sum((-2, -1), keepdim=True) / ((n - 1) * (n - 2))
@@ -59,10 +61,14 @@ def distance_correlation(u: Tensor, v: Tensor) -> Tensor:
     return (a * b).sum((-2, -1)) * (a.square().sum((-2, -1)) * b.square().sum((-2, -1)) + 1e-12).rsqrt()
 
 
-def _squared_distances(points: Tensor, queries: int) -> Tensor:
-    """``(b, queries, n)``, infinite from a sample to itself."""
+def _factors(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrices ``(b, n, p + 2)`` and ``(b, p + 2, n)`` whose product are the squared distances of samples ``(b, n, p)``."""
     square, one = points.square().sum(-1, keepdim=True), torch.ones_like(points[..., :1])
-    asked = torch.cat([-2 * points, square, one], dim=-1)[:, :queries]
-    distances = asked @ torch.cat([points, one, square], dim=-1).mT
-    distances.clamp_(min=0).diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
+    return torch.cat([-2 * points, square, one], dim=-1), torch.cat([points, one, square], dim=-1).mT.contiguous()
+
+
+def _squared_distances(factors: tuple[Tensor, Tensor], first: int, last: int) -> Tensor:
+    """``(b, last - first, n)`` of these samples to all, but for rounding; infinite from a sample to itself."""
+    distances = factors[0][:, first:last] @ factors[1]
+    distances.diagonal(first, -2, -1).fill_(torch.inf)
     return distances

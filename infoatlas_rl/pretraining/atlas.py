@@ -13,6 +13,8 @@ Families of dependence:
 - latent classes: coordinates that are independent given a class of x and a class of y, each with an emission of its own:
   discrete, counts, continuous, or continuous with an atom; or y is the class itself, one-hot;
 - independent pairs, by breaking the pairing of any of the above.
+
+For the calibrated head there are also columns that add nothing, as the frames of users have: copies, sums, products, noise.
 """
 
 from __future__ import annotations
@@ -63,9 +65,13 @@ class AtlasConfig:
     """Let x and y go through random flows; otherwise through random elementwise monotone maps at most."""
     plain: float = 0.25
     """Share of problems without flows, where there are flows: simple distributions are the ones that users try first."""
+    elliptical: float = 0.0
+    """Share of problems of one Gaussian or Student-t component, besides those among the others."""
+    redundant: float = 0.0
+    """Share of problems in which some columns add nothing: functions of others, with noise of their own, or noise alone."""
 
     def __post_init__(self) -> None:
-        check_numbers(self, or_zero=("plain",))
+        check_numbers(self, or_zero=("plain", "elliptical", "redundant"))
         if self.min_samples > self.max_samples:
             raise ValueError(f"min_samples {self.min_samples} exceeds max_samples {self.max_samples}")
 
@@ -109,7 +115,13 @@ def sample_elliptical(n: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
 
 def _sample_problem(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Generator) -> tuple[Tensor, ...]:
     kept = n + config.query
-    x, y, log_ratio = sample_latent(kept + config.truth, dx, dy, config, g)
+    dims = dx, dy
+    if config.redundant and uniform(g) < config.redundant:
+        dims = 1 + int(dx * uniform(g)), 1 + int(dy * uniform(g))
+    if config.elliptical and uniform(g) < config.elliptical:
+        x, y, log_ratio = sample_elliptical(kept + config.truth, *dims, g)
+    else:
+        x, y, log_ratio = sample_latent(kept + config.truth, *dims, config, g)
     query = slice(n, kept)
     s_joint, s_product = log_ratio(x[n:], y[n:]), log_ratio(x[query], y[query].roll(1, 0))
     mi, mi_error = s_joint.mean(), s_joint.std() / math.sqrt(len(s_joint))
@@ -118,8 +130,39 @@ def _sample_problem(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Gene
         y = torch.cat([y[torch.randperm(kept, generator=g)], y[kept:]])
         s_joint, s_product, mi, mi_error = (torch.zeros_like(t) for t in (s_joint, s_product, mi, mi_error))
     transform = flow if config.flows and uniform(g) >= config.plain else monotone
-    x, y = transform(x[:kept], g), transform(y[:kept], g)
+    x, y = (transform(_with_redundant(side[:kept], d, g), g) for side, d in ((x, dx), (y, dy)))
     return x[:n], y[:n], x[query], y[query], s_joint, s_product, mi, mi_error
+
+
+def _with_redundant(side: Tensor, d: int, g: torch.Generator) -> Tensor:
+    """Columns ``(n, k)`` and d - k functions of them with noise of their own, or noise alone, in any order: nothing has more or
+    less information about all of them than about the k."""
+    n, k = side.shape
+    if k == d:
+        return side
+    z = (side - side.mean(0)) / (side.std(0) + 1e-6)
+    style = uniform(g)
+    level = 0.0 if uniform(g) < 0.3 else 10 ** (-3 * uniform(g))
+    columns = []
+    for _ in range(d - k):
+        # Half of the time all are of one kind.
+        kind = style if style < 0.5 else 0.5 * uniform(g)
+        i, j = (int(k * uniform(g)) for _ in range(2))
+        direction = torch.randn(k, generator=g) * (torch.rand(k, generator=g) < 0.2 + 0.8 * uniform(g))
+        noise = torch.randn(n, generator=g)
+        if kind < 0.15:
+            column = z @ direction
+        elif kind < 0.25:
+            column = z[:, i]
+        elif kind < 0.33:
+            column = z[:, i] * z[:, j]
+        elif kind < 0.41:
+            column = torch.tanh(z @ direction)
+        else:
+            column = torch.zeros(n)
+        spread = column.std()
+        columns.append(column + noise * (level * spread if spread > 0 else 1.0))
+    return torch.cat([side, torch.stack(columns, 1)], 1)[:, torch.randperm(d, generator=g)]
 
 
 def _mixture(total: int, dx: int, dy: int, max_components: int, g: torch.Generator) -> Sampled:

@@ -24,23 +24,34 @@ from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_elliptical, sampl
 
 SEED = 2 * 10**9
 GROUPS_PER_FILE = 20
+TABLES = ("mi", "gradient", "large", "plain", "small", "simple")
+"""Their place is part of their seed."""
 
 
 @dataclass(frozen=True)
 class CalibrateConfig:
     """Size of the table and optimisation of the head."""
 
-    groups: int = 1600
+    groups: int = 3240
     """Groups of problems of one size."""
-    small_groups: int = 1200
+    small_groups: int = 2440
     """Further groups of data sets of at most ``small_samples``: cheap, and the truth is hardest to tell there."""
     small_samples: int = 256
-    large_groups: int = 320
-    """Further groups of data sets of at least ``large_samples``: there are few problems in a group of large data sets."""
+    large_groups: int = 840
+    """Further groups of data sets of ``large_samples`` to ``most_samples``: there are few problems in a group of large ones."""
     large_samples: int = 1500
-    plain_groups: int = 640
+    most_samples: int = 8192
+    """As many as a critic is written on."""
+    plain_groups: int = 1320
     """Further groups of problems without flows: most distributions that users try first are simple ones."""
+    simple_groups: int = 1000
+    """Further groups of problems without flows, half of them of one component and the others of a few, with up to
+    ``most_samples``; columns add nothing in ``simple_redundant`` of them."""
+    redundant: float = 0.15
+    """Share of problems with columns that add nothing."""
+    simple_redundant: float = 0.4
     gradient_groups: int = 240
+    """Groups for the gain of the gradient; 0 leaves it as it is."""
     group_pairs: int = 20_000
     """Problems in a group: as many as have this many samples together, 2 to ``max_group``."""
     max_group: int = 16
@@ -50,14 +61,31 @@ class CalibrateConfig:
     """Weight of independent problems: more often than on the atlas, users ask whether there is a dependence at all."""
     unknown_weight: float = 12.0
     """What is added to it, times dx dy / (2 n), at most ten times: the fewer samples, the less dependence is to be believed."""
-    epochs: int = 30
+    epochs: int = 25
     batch: int = 256
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.1
     validation_share: float = 0.1
 
     def __post_init__(self) -> None:
-        check_numbers(self, or_zero=("weight_decay", "small_groups", "large_groups", "plain_groups"))
+        check_numbers(
+            self,
+            or_zero=(
+                "weight_decay",
+                "small_groups",
+                "large_groups",
+                "plain_groups",
+                "simple_groups",
+                "gradient_groups",
+                "redundant",
+            ),
+        )
+
+    @property
+    def total(self) -> int:
+        """Groups of all tables."""
+        kinds = self.small_groups, self.groups, self.large_groups, self.plain_groups, self.simple_groups, self.gradient_groups
+        return sum(kinds)
 
 
 def collect(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, folder: Path) -> Iterator[int]:
@@ -65,13 +93,17 @@ def collect(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, folde
     done = 0
     folder.mkdir(parents=True, exist_ok=True)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    large = replace(atlas, min_samples=min(config.large_samples, atlas.max_samples))
+    atlas = replace(atlas, redundant=config.redundant)
+    most = max(config.most_samples, atlas.min_samples)
+    large = replace(atlas, min_samples=min(config.large_samples, most), max_samples=most)
     small = replace(atlas, max_samples=max(config.small_samples, atlas.min_samples))
+    simple = replace(atlas, flows=False, max_components=6, elliptical=0.5, redundant=config.simple_redundant, max_samples=most)
     tables = (
         ("small", config.small_groups, small, _mi_rows),
         ("mi", config.groups, atlas, _mi_rows),
         ("large", config.large_groups, large, _mi_rows),
         ("plain", config.plain_groups, replace(atlas, flows=False), _mi_rows),
+        ("simple", config.simple_groups, simple, _mi_rows),
         ("gradient", config.gradient_groups, atlas, _gradient_rows),
     )
     for name, groups, problems, row in tables:
@@ -94,9 +126,7 @@ def collect(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, folde
 
 
 def _generator(name: str, index: int) -> torch.Generator:
-    return torch.Generator().manual_seed(
-        SEED + index + {"mi": 0, "gradient": 10**8, "large": 2 * 10**8, "plain": 3 * 10**8, "small": 4 * 10**8}[name]
-    )
+    return torch.Generator().manual_seed(SEED + index + 10**8 * TABLES.index(name))
 
 
 def _group_size(n: int, config: CalibrateConfig) -> int:
@@ -145,11 +175,11 @@ def read_table(folder: Path, name: str) -> list[Tensor]:
 
 def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: int = 0) -> dict[str, float]:
     """Fit the head on the table; the state with the best validation loss of every member stays. Returns figures."""
-    tables = [read_table(folder, name) for name in ("small", "mi", "large", "plain")]
+    names = [name for name in ("small", "mi", "large", "plain", "simple") if list(folder.glob(f"{name}-*.pt"))]
+    tables = [read_table(folder, name) for name in names]
     table, summary, mi, _, seconds = (torch.cat(column) for column in zip(*tables, strict=True))
     order = torch.randperm(len(mi), generator=torch.Generator().manual_seed(seed))
     table, summary, mi = table[order], summary[order], mi[order]
-    *gradient_columns, gradient_seconds = read_table(folder, "gradient")
     finite = torch.isfinite(table).all(-1) & torch.isfinite(summary).all(-1)
     table, summary, mi = table[finite], summary[finite], mi[finite].clamp(min=0)
     held = round(len(mi) * config.validation_share)
@@ -159,8 +189,11 @@ def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: 
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(seed)
         figures = _fit_quantiles(head, table, summary, mi, held, config)
-        figures |= _fit_gradient(head, *gradient_columns)
-    return figures | {"rows": len(mi), "process_hours": float(seconds.sum() + gradient_seconds.sum()) / 3600}
+        if config.gradient_groups:
+            *columns, gradient_seconds = read_table(folder, "gradient")
+            figures |= _fit_gradient(head, *columns)
+            seconds = torch.cat([seconds, gradient_seconds])
+    return figures | {"rows": len(mi), "process_hours": float(seconds.sum()) / 3600}
 
 
 def _fit_quantiles(

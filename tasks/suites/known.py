@@ -1,5 +1,5 @@
-"""Suites ``bmi``, ``discrete``, ``bmi40`` and ``families``: distributions with known mutual information, the first two with the
-published figures of the tables of paper and poster."""
+"""Suites ``bmi``, ``discrete``, ``bmi40``, ``families`` and ``derived``: distributions with known mutual information, the first
+two with the published figures of the tables of paper and poster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from infoatlas_rl import InfoAtlas
-from infoatlas_rl.distributions import BMI_40, BMI_TASKS, DISCRETE_TASKS, BenchmarkTask, varied_tasks
+from infoatlas_rl.distributions import BMI_40, BMI_TASKS, DISCRETE_TASKS, BenchmarkTask, derived_tasks, varied_tasks
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.progress import progress_bar
 
@@ -50,6 +50,10 @@ def run_bmi40(cfg: DictConfig) -> dict[str, Any]:
 
 def run_families(cfg: DictConfig) -> dict[str, Any]:
     return {"suite": "families"} | _run(cfg, varied_tasks(), 1000)
+
+
+def run_derived(cfg: DictConfig) -> dict[str, Any]:
+    return {"suite": "derived"} | _run(cfg, derived_tasks(), 1000)
 
 
 def _run(cfg: DictConfig, tasks: tuple[BenchmarkTask, ...], n: int) -> dict[str, Any]:

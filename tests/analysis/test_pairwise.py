@@ -95,8 +95,9 @@ def test_pairs_between_two_lists_are_those_of_all_pairs_and_processes_change_not
     assert pairwise_mi(data, between=("class", ["a"])).ranked()[0][:2] == ("a", "class")
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         wide = {f"{name}{copy}": values for copy in range(3) for name, values in data.items()}  # more than one tile
-        # Up to rounding, which depends on the number of threads.
-        np.testing.assert_allclose(pairwise_mi(wide, map=pool.map).mi, pairwise_mi(wide).mi, atol=1e-4)
+        # Up to rounding, which depends on threads and memory, and which a nearly separable class enlarges up to 1e-3. A pair
+        # in the place of another would be 0.1 off.
+        np.testing.assert_allclose(pairwise_mi(wide, map=pool.map).mi, pairwise_mi(wide).mi, atol=5e-3)
     with pytest.raises(ValueError, match="between: 'd' is no column; they are a, b, c, class"):
         pairwise_mi(data, between=(["a"], ["d"]))
     with pytest.raises(ValueError, match="no pair of two different columns"):

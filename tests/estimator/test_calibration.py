@@ -56,9 +56,12 @@ def test_the_table_is_collected_once(tiny, tmp_path):
     torch.manual_seed(0)
     network = InfoAtlas(tiny).eval().requires_grad_(False)
     config = CalibrateConfig(
-        groups=30, small_groups=2, large_groups=2, plain_groups=2, gradient_groups=4, group_pairs=400, truth=100
+        **{"groups": 30, "small_groups": 2, "large_groups": 2, "plain_groups": 2, "simple_groups": 2, "gradient_groups": 4},
+        most_samples=200,
+        group_pairs=400,
+        truth=100,
     )
-    assert list(collect(network, ATLAS, config, tmp_path)) == [20, 40, 60, 80, 100, 120]
+    assert list(collect(network, ATLAS, config, tmp_path)) == [20, 40, 60, 80, 100, 120, 140]
     before = read_table(tmp_path, "mi")
     times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     list(collect(network, ATLAS, config, tmp_path))

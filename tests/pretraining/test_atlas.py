@@ -9,6 +9,7 @@ from infoatlas_rl.pretraining.atlas import (
     _low_rank_correlation,
     _mixture,
     _spectrum,
+    _with_redundant,
     sample_elliptical,
     sample_problems,
     sample_sizes,
@@ -101,6 +102,30 @@ def test_labels_are_seen_as_they_are_and_know_their_density(d):
     # Certain in the own class, impossible in all others.
     torch.testing.assert_close(total.gather(1, label.unsqueeze(1)), torch.zeros(5 * classes, 1))
     assert float((total.exp().sum(1) - 1).abs().max()) < 1e-9
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_columns_that_add_nothing_stand_beside_the_others(seed):
+    side = torch.randn(300, 2, generator=torch.Generator().manual_seed(99))
+    more = _with_redundant(side, 6, torch.Generator().manual_seed(seed))
+    assert more.shape == (300, 6)
+    assert bool(torch.isfinite(more).all())
+    for column in side.T:  # nothing is lost
+        assert bool((more == column.unsqueeze(1)).all(0).any())
+    assert torch.equal(more, _with_redundant(side, 6, torch.Generator().manual_seed(seed)))
+    assert _with_redundant(side, 2, torch.Generator().manual_seed(seed)) is side
+
+
+def test_problems_with_columns_that_add_nothing_know_their_information():
+    # One component with few columns in a frame of many.
+    config = AtlasConfig(max_dim=12, redundant=1.0, elliptical=1.0, flows=False, query=8)
+    problem = sample_problems(6, 200, 12, 12, config, torch.Generator().manual_seed(4))
+    assert problem.x.shape == (6, 200, 12)
+    again = sample_problems(6, 200, 12, 12, config, torch.Generator().manual_seed(4))
+    assert torch.equal(problem.x, again.x)
+    rank = torch.linalg.matrix_rank(problem.x - problem.x.mean(1, keepdim=True), rtol=1e-5)
+    assert rank.min() < 12  # copies and sums among them
+    assert bool(torch.isfinite(problem.mi).all())
 
 
 def test_processes_share_a_batch_without_changing_it():

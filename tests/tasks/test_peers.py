@@ -26,8 +26,19 @@ def test_the_suite_of_peers_measures_every_estimator(monkeypatch, tmp_path):
     monkeypatch.setattr(peers, "FEW", (100,))
     cfg = compose("benchmark_mi", "n=200", "seeds=2", "steps=10", f"picture={tmp_path}/peers.png", f"run={tmp_path}/run")
     result = peers.run(cfg)
-    monkeypatch.setattr(peers, "_measure", None)  # an error, if anything were estimated again
-    assert peers.run(cfg) == result
+    with monkeypatch.context() as patch:
+        patch.setattr(peers, "_measure", None)  # an error, if anything were estimated again
+        assert peers.run(cfg) == result
+        # With other weights ours alone is.
+        again = []
+        patch.setattr(peers, "weights_hash", lambda name: "others")
+        patch.setattr(peers, "_measure", lambda *data: again.append([p.name for p in data[-1]]) or {peers.OURS: [9.0, 1.0]})
+        other = peers.run(cfg)
+        assert again == [[peers.OURS]] * 6
+        for before, after in zip(result["groups"], other["groups"], strict=True):
+            assert list(before["estimators"]) == list(after["estimators"])
+            changed = [name for name, figures in before["estimators"].items() if after["estimators"][name] != figures]
+            assert changed == [peers.OURS]
     assert (tmp_path / "peers.png").is_file()
     assert [group["n"] for group in result["groups"]] == [200, 100, peers.FAMILY_SAMPLES]
     for group in result["groups"]:

@@ -49,8 +49,9 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights_and_leaves_the_release
         "pretrain.validation_problems=1",
         "atlas.max_samples=100",
         "validate_every=2",
-        *(f"calibrate.{name}groups=4" for name in ("", "small_", "large_", "plain_", "gradient_")),
+        *(f"calibrate.{name}groups=4" for name in ("", "small_", "large_", "plain_", "simple_", "gradient_")),
         "calibrate.group_pairs=300",
+        "calibrate.most_samples=300",
         "calibrate.epochs=2",
     ]
     out = tmp_path / "runs/pretrain/try"
@@ -62,6 +63,12 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights_and_leaves_the_release
     whole = run(*command, f"out={tmp_path}/whole")
     assert whole.returncode == 0, whole.stdout + whole.stderr
     assert same_weights(out / "weights.safetensors", tmp_path / "whole/weights.safetensors")
+    again = run(*command, f"critic={out}/weights.safetensors", f"out={tmp_path}/again")
+    assert again.returncode == 0, again.stdout + again.stderr
+    before, after = (load_file(folder / "weights.safetensors") for folder in (out, tmp_path / "again"))
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved
+    assert all(name.startswith("calibrated_head.") and "gradient" not in name for name in moved)
     rows = list(csv.DictReader((out / "log.csv").open()))
     assert {"loss", "regret", "validation/regret", "calibration/pinball"} <= {row["name"] for row in rows}
     assert (ROOT / "pretrained" / "manifest.json").read_bytes() == released
