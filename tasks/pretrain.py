@@ -24,8 +24,7 @@ from torch import nn
 
 from infoatlas_rl import __version__
 from infoatlas_rl.baselines.paper import PaperConfig
-from infoatlas_rl.estimator.calibration import CalibratedHead
-from infoatlas_rl.estimator.model import FORMAT, InfoAtlas, InfoAtlasConfig, read_weights, write_weights
+from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig, read_weights, weights_file, write_weights
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.pretraining.atlas import AtlasConfig
 from infoatlas_rl.pretraining.head import CalibrateConfig, collect, fit_head
@@ -33,7 +32,7 @@ from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer
 from infoatlas_rl.records import describe_machine
 from infoatlas_rl.tasks.shell.options import defaults, hydra_main
 from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
-from infoatlas_rl.weights import fingerprint, released_file
+from infoatlas_rl.weights import fingerprint
 
 defaults("model", InfoAtlasConfig)
 defaults("model", PaperConfig, name="paper")
@@ -96,15 +95,11 @@ def _run(trainer: Pretrainer, cfg: DictConfig, out: Path) -> Path:
 
 def _head_alone(trainer: Pretrainer, cfg: DictConfig, out: Path) -> Path:
     """The critic of released weights or of a file, and the gain of its gradient, as they are; a head that is fitted anew."""
-    path = Path(cfg.critic) if str(cfg.critic).endswith(".safetensors") else released_file(str(cfg.critic), FORMAT)
+    path = weights_file(cfg.critic)
     model, record = read_weights(path)
-    gain = model.calibrated_head.gradient
-    with torch.random.fork_rng():
-        torch.manual_seed(trainer.config.seed)
-        model.calibrated_head = CalibratedHead(model.encoder.summary_size)
-    model.calibrated_head.gradient = gain
+    model.calibrated_head = model.calibrated_head.renewed(trainer.config.seed)
     model.eval().requires_grad_(False)
-    figures = _calibrate(model, OmegaConf.to_object(cfg.calibrate), cfg, trainer, gradient=False)
+    figures = _calibrate(model, replace(OmegaConf.to_object(cfg.calibrate), gradient_groups=0), cfg, trainer)
     weights = out / "weights.safetensors"
     if trainer.rank == 0:
         record |= {
@@ -112,10 +107,9 @@ def _head_alone(trainer: Pretrainer, cfg: DictConfig, out: Path) -> Path:
             "version": __version__,
             "calibration": record["calibration"] | figures,
             "calibration_hours": round(figures["process_hours"] / trainer.world, 3),
-            "calibration_processes": trainer.world,
-            "calibration_machine": describe_machine(threads=cfg.threads),
+            "machine": record["machine"] | {"calibration": describe_machine(threads=cfg.threads)},
+            "configs": record["configs"] | {"calibrate": OmegaConf.to_container(cfg.calibrate)},
         }
-        record["configs"] |= {"calibrate": OmegaConf.to_container(cfg.calibrate)}
         write_weights(weights, model, record)
         print(f"{weights}: the critic of {path}; {figures}")
     return weights
@@ -136,13 +130,10 @@ def _train_critic(trainer: Pretrainer, cfg: DictConfig, log: RunLog | None) -> N
             bar(step, f"loss {figures['loss']:.3f}, {rate:.1f} problems/s, {trainer.skipped} skipped")
 
 
-def _calibrate(
-    model: InfoAtlas, config: CalibrateConfig, cfg: DictConfig, trainer: Pretrainer, gradient: bool = True
-) -> dict[str, float]:
+def _calibrate(model: InfoAtlas, config: CalibrateConfig, cfg: DictConfig, trainer: Pretrainer) -> dict[str, float]:
     # A table belongs to the critic that it was made with.
     critic = nn.ModuleList([model.encoder, model.phases, model.hypernetwork])
     folder = Path(cfg.out) / f"calibration-{fingerprint(critic)}"
-    config = config if gradient else replace(config, gradient_groups=0)
     with progress_bar("calibration", config.total) if trainer.rank == 0 else nullcontext(lambda *_: None) as bar:
         for done in collect(model, trainer.atlas, config, folder):
             bar(min(done, config.total), "")

@@ -44,7 +44,7 @@ def statistics(critic: Critic) -> Tensor:
     information on a grid of ranks, of radii, too, where all dependence of a Student-t is; linear dependence and that of
     distances; entropies of the sides, which are small where they are discrete; ties.
     """
-    n, (dx, dy) = critic.joint.shape[1], critic.maps.dims
+    n, dims = critic.joint.shape[1], [d.squeeze(-1).float().clamp(min=1) for d in critic.maps.dims]
     joint, product = critic.joint, critic.product
     columns = [
         donsker_varadhan(joint, product),
@@ -87,12 +87,12 @@ def statistics(critic: Critic) -> Tensor:
     # Ranks of equal values are in the order of the samples on both sides, as if these were dependent.
     continuous = torch.stack(ties).amax(0) < MOST_TIES
     columns += (grid_information(*scalars, BINS).movedim(1, -1).flatten(0, 1) * continuous).unbind(0)
-    columns += [(r.squeeze(-1).var(-1) / (2 * z.shape[-1])).clamp(min=1e-4).log() for r, z in zip(radii, critic.normal)]
+    # Of independent Gaussian columns the squared radius has the variance 2 d.
+    columns += [(r.squeeze(-1).var(-1) / (2 * d)).clamp(min=1e-4).log() for r, d in zip(radii, dims)]
     columns += [distance_correlation(u, v) * math.sqrt(n), _linear_dependence(*critic.normal)]
     columns += [entropy for entropy, _ in critic.entropies]
-    d = dx.squeeze(-1).float(), dy.squeeze(-1).float()
-    sizes = torch.full_like(d[0], math.log(min(n, 10_000) / 500))
-    columns += [sizes, *(t.log() for t in (d[0].clamp(min=1), d[1].clamp(min=1))), d[0] * d[1] / (2 * n), (d[0] + d[1]) / n]
+    (dx, dy), size = dims, torch.full_like(dims[0], math.log(min(n, 10_000) / 500))
+    columns += [size, dx.log(), dy.log(), dx * dy / (2 * n), (dx + dy) / n]
     columns += ties
     return torch.stack([c.float() for c in columns], dim=-1)
 
@@ -122,12 +122,20 @@ class CalibratedHead(nn.Module):
 
     def __init__(self, summary: int, *, width: int = 512, members: int = 8) -> None:
         super().__init__()
-        inputs = STATISTICS + summary
-        self.register_buffer("centre", torch.zeros(inputs))
-        self.register_buffer("scale", torch.ones(inputs))
+        self.width, self.inputs_size = width, STATISTICS + summary
+        self.register_buffer("centre", torch.zeros(self.inputs_size))
+        self.register_buffer("scale", torch.ones(self.inputs_size))
         self.register_buffer("spread", torch.zeros(4))
-        self.members = nn.ModuleList(_network(inputs, width, len(LEVELS)) for _ in range(members))
+        self.members = nn.ModuleList(_network(self.inputs_size, width, len(LEVELS)) for _ in range(members))
         self.gradient = _network(summary, 32, 1)
+
+    def renewed(self, seed: int) -> CalibratedHead:
+        """A head that nothing was fitted to yet, with the same gain of the gradient."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            head = CalibratedHead(self.inputs_size - STATISTICS, width=self.width, members=len(self.members))
+        head.gradient = self.gradient
+        return head
 
     def forward(self, statistics: Tensor, summary: Tensor) -> Tensor:
         """Quantiles ``(b, len(LEVELS))`` of the MI in nats, ascending, not negative."""

@@ -310,8 +310,12 @@ def load_pretrained(name: str | Path = "base") -> InfoAtlas:
         WeightsError: no such weights, a wrong checksum (both are named), or another architecture. Weights are never
             replaced by random ones.
     """
-    path = Path(name) if str(name).endswith(".safetensors") else released_file(str(name), FORMAT)
-    return read_weights(path)[0].eval().requires_grad_(False).float()
+    return read_weights(weights_file(name))[0].eval().requires_grad_(False).float()
+
+
+def weights_file(name: str | Path) -> Path:
+    """Of released weights by name, or the path itself."""
+    return Path(name) if str(name).endswith(".safetensors") else released_file(str(name), FORMAT)
 
 
 def write_weights(path: Path, model: InfoAtlas, record: dict[str, Any]) -> None:
@@ -333,7 +337,7 @@ def estimate_mi(x: Any, y: Any, *, given: Any = None, units: str = "nats", weigh
         >>> x, noise = rng.normal(size=(2, 1000, 3))
         >>> found = estimate_mi(x, 0.8 * x + 0.6 * noise)       # the truth is 1.53
         >>> print(found)
-        MI = 1.4... nats (90 %: 1.3... to 1.6...), n = 1000, d = 3 and 3
+        MI = 1.5... nats (90 %: 1.3... to 1.6...), n = 1000, d = 3 and 3
         >>> found.interval[0] < 1.53 < found.interval[1]
         True
         >>> estimate_mi(x, x[:, 0] > 0, classes="y", units="bits").units

@@ -26,6 +26,9 @@ def test_benchmark_measures_the_released_weights(tmp_path):
 AGED = ("table2", "policies", "scale", "rl", "ablation")
 EARLIER = "e8ed2ecbfa87ba7c924fae7c6473be765b8256898bb84baa4edd351394ee81d6"
 """Weights of results that were not made anew with those that are released; the documentation says so beside their figures."""
+OF_THE_CRITIC = ("generation", "keystates", "loss", "raw", "table2", "testing")
+SAME_CRITIC = "19be792a1d31934a50604fa35cabdab796cb242dae70fd5a77faa7c2db5e00f0"
+"""Weights with the released critic and another head, which these results do not depend on."""
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "docs/results").glob("*.json")), ids=lambda path: path.stem)
@@ -38,12 +41,12 @@ def test_committed_results_belong_to_the_released_weights(path):
     elif path.stem in ("policies", "scale", "rl", "generation"):  # {env: result}
         results = list(content.values())
     for result in results:
-        earlier = {EARLIER} if path.stem in AGED else set()
+        earlier = {sha for sha, names in ((EARLIER, AGED), (SAME_CRITIC, OF_THE_CRITIC)) if path.stem in names}
         assert result["weights_sha256"] in {manifest["base"]["sha256"]} | earlier
 
 
 def test_committed_accuracy_is_within_its_target():
-    assert json.loads((ROOT / "docs/results/bmi.json").read_text())["mae"] <= 0.06
+    assert json.loads((ROOT / "docs/results/bmi.json").read_text())["mae"] <= 0.03
 
 
 def test_figures_in_the_documentation_are_those_of_the_results():
