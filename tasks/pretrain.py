@@ -14,25 +14,23 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from infoatlas_rl import __version__
 from infoatlas_rl.baselines.paper import PaperConfig
 from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig, read_weights, weights_file, write_weights
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.pretraining.atlas import AtlasConfig
-from infoatlas_rl.pretraining.head import CalibrateConfig, collect, fit_head
+from infoatlas_rl.pretraining.head import CalibrateConfig, collect, fit_head, table_name
 from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer
 from infoatlas_rl.records import describe_machine
 from infoatlas_rl.tasks.shell.options import defaults, hydra_main
 from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
-from infoatlas_rl.weights import fingerprint
 
 defaults("model", InfoAtlasConfig)
 defaults("model", PaperConfig, name="paper")
@@ -60,6 +58,8 @@ def _run(trainer: Pretrainer, cfg: DictConfig, out: Path) -> Path:
     first = trainer.rank == 0
     if cfg.critic:
         return _head_alone(trainer, cfg, out)
+    if cfg.calibrate.gradient_groups == 0:
+        raise ValueError("calibrate.gradient_groups has to be positive, not 0: a new critic needs the gain of its gradient")
     if cfg.resume and (out / "checkpoint.pt").is_file():
         trainer.load(out / "checkpoint.pt")
         if first:
@@ -99,16 +99,17 @@ def _head_alone(trainer: Pretrainer, cfg: DictConfig, out: Path) -> Path:
     model, record = read_weights(path)
     model.calibrated_head = model.calibrated_head.renewed(trainer.config.seed)
     model.eval().requires_grad_(False)
-    figures = _calibrate(model, replace(OmegaConf.to_object(cfg.calibrate), gradient_groups=0), cfg, trainer)
+    config = replace(OmegaConf.to_object(cfg.calibrate), gradient_groups=0)
+    figures = _calibrate(model, config, cfg, trainer)
     weights = out / "weights.safetensors"
     if trainer.rank == 0:
         record |= {
             "name": cfg.name,
             "version": __version__,
-            "calibration": record["calibration"] | figures,
+            "calibration": record.get("calibration", {}) | figures,
             "calibration_hours": round(figures["process_hours"] / trainer.world, 3),
-            "machine": record["machine"] | {"calibration": describe_machine(threads=cfg.threads)},
-            "configs": record["configs"] | {"calibrate": OmegaConf.to_container(cfg.calibrate)},
+            "machine": record.get("machine", {}) | {"calibration": describe_machine(threads=cfg.threads)},
+            "configs": record.get("configs", {}) | {"calibrate": asdict(config) | {"atlas": asdict(trainer.atlas)}},
         }
         write_weights(weights, model, record)
         print(f"{weights}: the critic of {path}; {figures}")
@@ -131,9 +132,7 @@ def _train_critic(trainer: Pretrainer, cfg: DictConfig, log: RunLog | None) -> N
 
 
 def _calibrate(model: InfoAtlas, config: CalibrateConfig, cfg: DictConfig, trainer: Pretrainer) -> dict[str, float]:
-    # A table belongs to the critic that it was made with.
-    critic = nn.ModuleList([model.encoder, model.phases, model.hypernetwork])
-    folder = Path(cfg.out) / f"calibration-{fingerprint(critic)}"
+    folder = Path(cfg.out) / table_name(model, trainer.atlas, config)
     with progress_bar("calibration", config.total) if trainer.rank == 0 else nullcontext(lambda *_: None) as bar:
         for done in collect(model, trainer.atlas, config, folder):
             bar(min(done, config.total), "")

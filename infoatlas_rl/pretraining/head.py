@@ -6,26 +6,42 @@ made, and shared by the processes of ``torchrun``.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from infoatlas_rl.checks import check_numbers
-from infoatlas_rl.estimator.calibration import LEVELS, SIZES, CalibratedHead, pinball_loss, size_features, statistics, to_scale
+from infoatlas_rl.estimator.calibration import (
+    LEVELS,
+    SIZES,
+    STATISTICS,
+    CalibratedHead,
+    pinball_loss,
+    size_features,
+    statistics,
+    to_scale,
+)
 from infoatlas_rl.estimator.model import InfoAtlas
 from infoatlas_rl.files import replace_file
 from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_elliptical, sample_problems, sample_sizes
+from infoatlas_rl.weights import fingerprint
 
 SEED = 2 * 10**9
 GROUPS_PER_FILE = 20
 TABLES = ("mi", "gradient", "large", "plain", "small", "simple")
 """Their place is part of their seed."""
+
+
+FITTING = ("independent_weight", "unknown_weight", "epochs", "batch", "learning_rate", "weight_decay", "validation_share")
+"""Fields that do not change the table."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +104,14 @@ class CalibrateConfig:
         return sum(kinds)
 
 
+def table_name(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig) -> str:
+    """Of the folder of a table, which belongs to the critic and the problems that it was made with."""
+    critic = fingerprint(nn.ModuleList([model.encoder, model.phases, model.hypernetwork]))
+    made_with = {name: value for name, value in asdict(config).items() if name not in FITTING}
+    content = json.dumps([STATISTICS, asdict(atlas), made_with], sort_keys=True)
+    return f"calibration-{critic}-{hashlib.sha256(content.encode()).hexdigest()[:6]}"
+
+
 def collect(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, folder: Path) -> Iterator[int]:
     """Write the table to ``folder``; yields the groups done so far. Files that are there are kept."""
     done = 0
@@ -95,7 +119,7 @@ def collect(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, folde
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     atlas = replace(atlas, redundant=config.redundant)
     most = max(config.most_samples, atlas.min_samples)
-    large = replace(atlas, min_samples=min(config.large_samples, most), max_samples=most)
+    large = replace(atlas, min_samples=max(min(config.large_samples, most), atlas.min_samples), max_samples=most)
     small = replace(atlas, max_samples=max(config.small_samples, atlas.min_samples))
     simple = replace(atlas, flows=False, max_components=6, elliptical=0.5, redundant=config.simple_redundant, max_samples=most)
     tables = (
@@ -175,8 +199,9 @@ def read_table(folder: Path, name: str) -> list[Tensor]:
 
 def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: int = 0) -> dict[str, float]:
     """Fit the head on the table; the state with the best validation loss of every member stays. Returns figures."""
-    names = [name for name in ("small", "mi", "large", "plain", "simple") if list(folder.glob(f"{name}-*.pt"))]
-    tables = [read_table(folder, name) for name in names]
+    groups = {"small": config.small_groups, "mi": config.groups, "large": config.large_groups}
+    groups |= {"plain": config.plain_groups, "simple": config.simple_groups}
+    tables = [read_table(folder, name) for name, count in groups.items() if count]
     table, summary, mi, _, seconds = (torch.cat(column) for column in zip(*tables, strict=True))
     order = torch.randperm(len(mi), generator=torch.Generator().manual_seed(seed))
     table, summary, mi = table[order], summary[order], mi[order]

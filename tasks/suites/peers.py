@@ -56,16 +56,16 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _part(cfg: DictConfig, task: BenchmarkTask, n: int, seed: int) -> dict[str, list[float]]:
-    """Estimate and CPU seconds by estimator, of one data set; from the folder of the run where they are there already. Other
-    weights change ours only."""
+    """Estimate and CPU seconds by estimator, of one data set; from the folder of the run where they are there already. With other
+    weights ours alone is estimated again."""
     path = Path(cfg.run) / f"{re.sub(r'[^A-Za-z0-9.]+', '-', task.name)}-{n}-{seed}.json"
     content = json.loads(path.read_text()) if path.is_file() else {}
     found, sha = content.get("found", {}) if content.get("steps") == cfg.steps else {}, weights_hash(cfg.weights)
     if content.get("weights_sha256") != sha:
         found.pop(OURS, None)
-    if OURS not in found:
-        estimators = [p for p in peers(cfg.steps, weights=cfg.weights, seed=seed) if seed < FEWER_SEEDS.get(p.name, seed + 1)]
-        found |= _measure(task, n, seed, [estimator for estimator in estimators if estimator.name not in found])
+    estimators = [p for p in peers(cfg.steps, weights=cfg.weights, seed=seed) if seed < FEWER_SEEDS.get(p.name, seed + 1)]
+    if missing := [estimator for estimator in estimators if estimator.name not in found]:
+        found |= _measure(task, n, seed, missing)
         found = {estimator.name: found[estimator.name] for estimator in estimators}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"steps": cfg.steps, "weights_sha256": sha, "found": found})

@@ -38,7 +38,7 @@ def test_the_head_learns_bias_and_spread_of_the_bound(tmp_path, rng):
     table = torch.zeros(6000, STATISTICS)
     table[:, 0] = 0.5 * truth * (1 + 0.1 * torch.randn(6000, generator=rng))
     torch.save([table, torch.zeros(6000, 4), truth, torch.zeros(6000), torch.zeros(6000)], tmp_path / "mi-0000.pt")
-    for name in ("small", "large", "plain"):
+    for name in ("small", "large", "plain", "simple"):
         torch.save([column[:10] for column in torch.load(tmp_path / "mi-0000.pt")], tmp_path / f"{name}-0000.pt")
     torch.save([torch.zeros(500, 4), torch.full((500,), 0.5), torch.ones(500), torch.zeros(500)], tmp_path / "gradient-0000.pt")
     head = CalibratedHead(4, width=32, members=1)

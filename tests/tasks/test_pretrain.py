@@ -67,7 +67,7 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights_and_leaves_the_release
     assert again.returncode == 0, again.stdout + again.stderr
     before, after = (load_file(folder / "weights.safetensors") for folder in (out, tmp_path / "again"))
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
-    assert moved
+    assert any(name.startswith("calibrated_head.members.") for name in moved)
     assert all(name.startswith("calibrated_head.") and "gradient" not in name for name in moved)
     rows = list(csv.DictReader((out / "log.csv").open()))
     assert {"loss", "regret", "validation/regret", "calibration/pinball"} <= {row["name"] for row in rows}
