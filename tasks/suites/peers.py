@@ -33,7 +33,7 @@ FEWER_SEEDS = dict.fromkeys(("MINE", "NWJ", "SMILE", "KNIFE", "MINDE", "InfoNCE"
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     groups = [*(("BMI", n, BMI_40) for n in (cfg.n, *FEW)), ("families", FAMILY_SAMPLES, FAMILIES)]
-    found = []
+    found, estimators = [], [peers(cfg.steps, weights=cfg.weights, seed=seed) for seed in range(cfg.seeds)]
     with progress_bar("peers", sum(len(tasks) for *_, tasks in groups) * cfg.seeds) as bar:
         done = 0
         for name, n, tasks in groups:
@@ -41,21 +41,21 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             seconds: dict[str, list[float]] = {}
             for task in tasks:
                 for seed in range(cfg.seeds):
-                    for estimator, (value, time_) in _part(cfg, task, n, seed).items():
+                    for estimator, (value, time_) in _part(cfg, task, n, seed, estimators[seed]).items():
                         values.setdefault(estimator, {}).setdefault(task.name, []).append(value)
                         seconds.setdefault(estimator, []).append(time_)
                     done += 1
                     bar(done, f"{task.name}, n = {n}")
             truth = {task.name: round(task.mi, 4) for task in tasks}
             found.append({"name": name, "n": n, "truth": truth, "estimators": _figures(truth, values, seconds)})
-    settings = {p.name: {"parameters": p.parameters(5, 5), **p.settings} for p in peers(cfg.steps, weights=cfg.weights)}
+    settings = {p.name: {"parameters": p.parameters(5, 5), **p.settings} for p in estimators[0]}
     result = {"suite": "peers", "groups": found, "settings": settings, "steps": cfg.steps, "seeds": list(range(cfg.seeds))}
     if cfg.picture:
         draw(result, Path(cfg.picture))
     return result
 
 
-def _part(cfg: DictConfig, task: BenchmarkTask, n: int, seed: int) -> dict[str, list[float]]:
+def _part(cfg: DictConfig, task: BenchmarkTask, n: int, seed: int, estimators: list[Estimator]) -> dict[str, list[float]]:
     """Estimate and CPU seconds by estimator, of one data set; from the folder of the run where they are there already. With other
     weights ours alone is estimated again."""
     path = Path(cfg.run) / f"{re.sub(r'[^A-Za-z0-9.]+', '-', task.name)}-{n}-{seed}.json"
@@ -63,7 +63,7 @@ def _part(cfg: DictConfig, task: BenchmarkTask, n: int, seed: int) -> dict[str, 
     found, sha = content.get("found", {}) if content.get("steps") == cfg.steps else {}, weights_hash(cfg.weights)
     if content.get("weights_sha256") != sha:
         found.pop(OURS, None)
-    estimators = [p for p in peers(cfg.steps, weights=cfg.weights, seed=seed) if seed < FEWER_SEEDS.get(p.name, seed + 1)]
+    estimators = [p for p in estimators if seed < FEWER_SEEDS.get(p.name, seed + 1)]
     if missing := [estimator for estimator in estimators if estimator.name not in found]:
         found |= _measure(task, n, seed, missing)
         found = {estimator.name: found[estimator.name] for estimator in estimators}
