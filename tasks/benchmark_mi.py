@@ -9,10 +9,12 @@
 - ``derived``: tables with columns that add nothing: copies, sums, products, codes, noise, n = 1000.
 - ``small``: n = 16 to 128 against 1 to 20 dimensions.
 - ``highdim``: 25 to 1024 dimensions, beside random slices.
-- ``peers``: KSG, KDE, MINE, NWJ, SMILE, InfoNCE, KNIFE, MINDE, InfoNet in one run: error against time, with a picture.
+- ``peers``: KSG, KDE, MINE, NWJ, SMILE, InfoNCE, KNIFE, MINDE, InfoNet, MIST in one run: error against time, with a picture.
 - ``sizes``: time and memory of all of these against n, with a picture.
 - ``selfconsistency``: upper against lower halves of digits under noise, the paper's Figure 4, with a picture.
+- ``emoji``: pictures of emoji against their names under noise, with a picture.
 - ``segmentation``: points that move together, the paper's Figure 5, on demonstrations, with a picture.
+- ``mocap``: the same on limbs of people, recorded by motion capture, with a picture.
 - ``slicing``: what slices see and what they miss, the paper's appendices A.6 and A.7.
 - ``pairs``: all pairs of the columns of a table, in one process and in two.
 - ``atlas``: unseen problems of the atlas against KSG and the Gaussian copula; coverage of the intervals.
@@ -38,10 +40,12 @@ from infoatlas_rl.tasks.suites import (
     ablation,
     atlas,
     consistency,
+    emoji,
     gradient,
     highdim,
     independence,
     known,
+    mocap,
     order,
     pairs,
     peers,
@@ -56,7 +60,7 @@ from infoatlas_rl.tasks.suites import time as timing
 from infoatlas_rl.weights import weights_hash
 
 PLAIN = (atlas, independence, testing, small, highdim, order, consistency, gradient, timing, pairs, ablation)
-PLAIN += (peers, sizes, selfconsistency, segmentation, slicing)
+PLAIN += (peers, sizes, selfconsistency, emoji, segmentation, mocap, slicing)
 SUITES = {
     "bmi": (known.run_bmi, known.table),
     "bmi40": (known.run_bmi40, known.long_table),

@@ -197,7 +197,7 @@ def recorded_trajectories() -> list[np.ndarray]:
 
 def discovered(model: InfoAtlas) -> dict[str, Any]:
     """Key states of the recorded trajectories; with seed 0 two places of one of them are so alike that rounding decides."""
-    config = KeyStateConfig(concepts=4, epochs=4, samples=200, candidates=8, seed=1)
+    config = KeyStateConfig(concepts=4, epochs=2, samples=200, seed=1)
     estimator = InfoAtlasLoss(slices=1, k=20, sides="y", weights=model)
     finder = KeyStateFinder(TrajectorySet(recorded_trajectories(), config.delta), estimator, config)
     for _ in finder.fit():

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,7 +30,10 @@ from infoatlas_rl.baselines.critics import OBJECTIVES, CriticTraining, critic_va
 from infoatlas_rl.baselines.infonet import InfoNetLoss, load_infonet
 from infoatlas_rl.baselines.knife import KernelDensities, KNIFETraining, train_densities
 from infoatlas_rl.baselines.minde import Denoiser, MINDETraining, Noisy, denoising_error, information, train_denoiser
+from infoatlas_rl.baselines.mist import load_mist
+from infoatlas_rl.estimator.copula import NormalScores
 from infoatlas_rl.estimator.model import InfoAtlas
+from infoatlas_rl.weights import weights_hash
 
 Array = NDArray[np.float64]
 
@@ -37,6 +41,10 @@ LOOKS = 10
 """How often training is interrupted to look at the held-out half."""
 HELD_OUT_SHIFTS = 10
 """Product samples for every held-out joint sample."""
+
+
+NETWORKS = "InfoAtlas", "InfoNet", "MIST"
+"""Pretrained ones, whose first call is slower."""
 
 
 class Estimator(Protocol):
@@ -54,6 +62,15 @@ class Estimator(Protocol):
 
     def parameters(self, dx: int, dy: int) -> int:
         """Numbers that were trained beforehand, or are trained for every data set; 0 where there are none."""
+        ...
+
+
+@runtime_checkable
+class WithInterval(Estimator, Protocol):
+    """An estimator that says how sure it is."""
+
+    def quantiles(self, x: Array, y: Array) -> tuple[float, float, float]:
+        """The 5 %, 50 % and 95 % quantiles of the MI in nats; the middle one is the estimate."""
         ...
 
 
@@ -80,11 +97,15 @@ class Pretrained:
     """
 
     def __init__(self, weights: str = "base", name: str = "InfoAtlas", **options: Any) -> None:
-        self.name, self.settings = name, {"weights": weights, **options}
+        self.name, self.settings = name, {"weights": weights, "sha256": weights_hash(weights), **options}
         self._model, self._options = InfoAtlas.from_pretrained(weights), options
 
     def __call__(self, x: Array, y: Array) -> float:
-        return self._model.estimate(x, y, **self._options).mi
+        return self.quantiles(x, y)[1]
+
+    def quantiles(self, x: Array, y: Array) -> tuple[float, float, float]:
+        found = self._model.estimate(x, y, **self._options)
+        return found.interval[0], found.mi, found.interval[1]
 
     def parameters(self, dx: int, dy: int) -> int:
         return sum(p.numel() for p in self._model.parameters())
@@ -111,6 +132,35 @@ class SlicedInfoNet:
 
     def parameters(self, dx: int, dy: int) -> int:
         return sum(p.numel() for p in load_infonet().parameters())
+
+
+class MIST:
+    """A set transformer that was trained on the problems of the atlas, and says quantiles at once.
+
+    It has seen up to 1000 samples and 10 columns a side; more are read as they are.
+
+    Args:
+        weights: path of what ``tasks/pretrain_mist.py`` has written; none are released.
+    """
+
+    name = "MIST"
+
+    def __init__(self, weights: str | Path) -> None:
+        self.settings = {"weights": str(weights), "sha256": weights_hash(weights)}
+        self._network = load_mist(weights)
+
+    def __call__(self, x: Array, y: Array) -> float:
+        return self.quantiles(x, y)[1]
+
+    def quantiles(self, x: Array, y: Array) -> tuple[float, float, float]:
+        sides = (_tensor(side)[None] for side in (x, y))
+        with torch.no_grad():
+            scores = [NormalScores(side).fit_scores(side) for side in sides]
+            low, middle, high = self._network(*scores, torch.tensor([[0.05, 0.5, 0.95]]))[0].sort().values.tolist()
+        return low, middle, high
+
+    def parameters(self, dx: int, dy: int) -> int:
+        return sum(p.numel() for p in self._network.parameters())
 
 
 class TrainedCritic:
@@ -222,13 +272,16 @@ class MINDE:
         return sum(p.numel() for p in Denoiser(dx, dy, self.training, torch.Generator()).parameters())
 
 
-def peers(steps: int = 1000, *, weights: str = "base", slices: int = 128, seed: int = 0) -> list[Estimator]:
+def peers(
+    steps: int = 1000, *, weights: str = "base", slices: int = 128, seed: int = 0, mist: str | Path | None = None
+) -> list[Estimator]:
     """InfoAtlas and all others, the trained ones with as many steps each.
 
     Args:
         steps: of MINE, NWJ, SMILE, InfoNCE, KNIFE and MINDE.
         slices: of InfoNet, where there is more than one column.
         seed: of all that is random.
+        mist: weights of MIST, which is left out without.
     """
     # To InfoNCE every pair of a batch is a sample: with batches of 64 a step takes eight times as long as of the others, not 20.
     batches = {"InfoNCE": 64}
@@ -238,6 +291,7 @@ def peers(steps: int = 1000, *, weights: str = "base", slices: int = 128, seed: 
         Plain("Gaussian copula", gaussian_copula),
         Plain("KDE", kde, {"width": "silverman", "on": "normal scores"}),
         SlicedInfoNet(slices, seed),
+        *([MIST(mist)] if mist is not None else []),
         *(TrainedCritic(name, CriticTraining(steps, batches.get(name, CriticTraining.batch_size)), seed) for name in OBJECTIVES),
         KNIFE(KNIFETraining(steps), seed),
         MINDE(MINDETraining(steps), seed),

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from infoatlas_rl.baselines.attention import HEADS, Attention
 from infoatlas_rl.checks import check_numbers, check_samples
 from infoatlas_rl.estimator.bounds import donsker_varadhan
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
@@ -43,28 +44,8 @@ class InfoNetConfig:
 
     def __post_init__(self) -> None:
         check_numbers(self)
-
-
-class Attention(nn.Module):
-    """Pre-norm cross-attention with a residual connection and an MLP."""
-
-    def __init__(self, width: int, heads: int = 4) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_q, self.norm_kv, self.norm = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query, self.key_value, self.out = (
-            nn.Linear(width, width),
-            nn.Linear(width, 2 * width),
-            nn.Linear(width, width),
-        )
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-
-    def forward(self, query: Tensor, content: Tensor) -> Tensor:
-        q = rearrange(self.query(self.norm_q(query)), "b m (h d) -> b h m d", h=self.heads)
-        k, v = rearrange(self.key_value(self.norm_kv(content)), "b n (two h d) -> two b h n d", two=2, h=self.heads)
-        attended = F.scaled_dot_product_attention(q, k, v)
-        query = query + self.out(rearrange(attended, "b h m d -> b m (h d)"))
-        return query + self.mlp(self.norm(query))
+        if self.width % HEADS:
+            raise ValueError(f"width has to be a multiple of {HEADS}, not {self.width}")
 
 
 class InfoNet(nn.Module):

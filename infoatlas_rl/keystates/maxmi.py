@@ -25,13 +25,15 @@ from infoatlas_rl.keystates.finder import Estimator, KeyStateFinder
 from infoatlas_rl.keystates.settings import KeyStateConfig
 from infoatlas_rl.keystates.trajectories import TrajectorySet, require_trajectories
 
-STEPS = 10
+STEPS = 20
 """Gradient steps of an epoch."""
 BATCH = 100
 """Demonstrations whose states are compared in a step."""
 TICKS = 8
 """At which information is measured in a step."""
 LEARNING_RATE = 0.3
+GAP = 0.05
+"""Least distance of the expected times of consecutive key states, as a share of the trajectory."""
 ORDERING = 100.0
 """Weight of the squared shortfall of the gap between expected times of consecutive key states, in nats."""
 WIDTH = 0.3
@@ -48,13 +50,15 @@ class MaxMIFinder(KeyStateFinder):
         config: with the number of key states.
 
     Raises:
-        ValueError: fewer trajectories, or no number of key states.
+        ValueError: fewer trajectories, no number of key states, or too many of them.
     """
 
     def __init__(self, trajectories: TrajectorySet, estimator: Estimator | None, config: KeyStateConfig) -> None:
         require_trajectories(len(trajectories))
         if config.concepts is None:
             raise ValueError("discovery=maxmi does not find out how many key states there are; say discovery.concepts=K")
+        if config.concepts * GAP >= 1:
+            raise ValueError(f"{config.concepts} concepts with a gap of {GAP} do not fit into one trajectory")
         super().__init__(trajectories, estimator, config)
         for name, value in (("sides", "both"), ("slices", 25), ("k", 5)):
             if hasattr(self.estimator, name):
@@ -99,7 +103,7 @@ class MaxMIFinder(KeyStateFinder):
         expected = (weight * information).sum(1) / weight.sum(1)
         phase = torch.from_numpy(self.clock.phase)
         times = torch.cat([phase[:1], place.double() @ phase[:-1], phase[-1:]])
-        ordering = ORDERING * (config.gap - times.diff()).clamp(min=0).square().sum()
+        ordering = ORDERING * (GAP - times.diff()).clamp(min=0).square().sum()
         self._optimizer.zero_grad()
         (ordering - config.mi_weight * expected.sum()).backward()
         self._optimizer.step()
@@ -129,17 +133,18 @@ class MaxMIFinder(KeyStateFinder):
     def _information(self) -> np.ndarray:
         return np.full(len(self.logits), np.nan)
 
-    def _summit(self, number: int) -> float:
-        return float(self.cuts[number])
+    def _summits(self) -> list[float]:
+        return [float(cut) for cut in self.cuts[1:-1]]
 
     def _progress(self) -> dict[str, Any]:
         return super()._progress() | {"logits": self.logits.detach(), "optimizer": self._optimizer.state_dict()}
 
     def _restore(self, progress: dict[str, Any]) -> None:
-        super()._restore(progress)
+        self.epoch, self.steps, self.seconds = progress["epoch"], progress["steps"], progress["seconds"]
         with torch.no_grad():
             self.logits.copy_(progress["logits"])
         self._optimizer.load_state_dict(progress["optimizer"])
+        self.cuts = self._places()
 
 
 def make_finder(trajectories: TrajectorySet, estimator: Estimator | None, config: KeyStateConfig) -> KeyStateFinder:

@@ -123,14 +123,18 @@ def _prominence(speed: Array, step: int) -> float:
     return float(min(sides))
 
 
+APART = 0.05
+"""Least distance of the maxima of the profile, as a share of the trajectory."""
+
+
 def profile_maxima(finder: KeyStateFinder, mi_loss: InfoAtlasLoss, concepts: int) -> np.ndarray:
-    """The objective of MaxMI on the common clock: the K - 1 highest places of MI(s_t; s_(t - delta)), a gap apart, and the
-    final state."""
+    """The objective of MaxMI on the common clock: the K - 1 highest places of MI(s_t; s_(t - delta)), apart from each other, and
+    the final state."""
     steps, pointwise = finder.profile(mi_loss, every=2, most=len(finder.trajectories))
     phase, profile = finder.clock.phase[finder.config.delta : -1 : 2], pointwise.mean(0)
     chosen: list[int] = []
     for place in np.argsort(-profile):
-        apart = all(abs(phase[place] - phase[other]) >= finder.config.gap for other in chosen)
-        if apart and phase[place] <= 1 - finder.config.gap and len(chosen) < concepts - 1:
+        apart = all(abs(phase[place] - phase[other]) >= APART for other in chosen)
+        if apart and phase[place] <= 1 - APART and len(chosen) < concepts - 1:
             chosen.append(int(place))
     return np.concatenate([steps[:, sorted(chosen)], last_state(finder.trajectories.lengths)], axis=1)

@@ -17,24 +17,23 @@ class KeyStateConfig:
     method: str = "stages"
     """Or "maxmi", see :mod:`infoatlas_rl.keystates.maxmi`."""
     concepts: int | None = None
-    """K, the last of which is the final state. None: as many as tell ``worth`` nats about the motion each."""
-    worth: float = 0.05
-    """Information, in nats, for which a key state is added where ``concepts`` is None."""
+    """K, the last of which is the final state. None: all places that tell ``worth`` nats about the motion around them."""
+    worth: float = 0.06
+    """Information, in nats, for which a key state is placed where ``concepts`` is None."""
     delta: int = 2
     """Ticks between the two states of a motion, and the look-back of the MI profile."""
-    epochs: int = 10
-    """The first half searches everywhere between the neighbours (longer if they still move), the rest refines."""
+    window: int = 3
+    """Ticks before and after a place whose motions are told apart, up to a quarter of all; none is found nearer to the ends."""
+    epochs: int = 5
+    """Rounds of measurements that are averaged; with "maxmi" rounds of 20 gradient steps. Of the other fields that method reads
+    ``delta``, ``mi_weight`` and ``seed``."""
     samples: int = 400
     """Motions on which information is estimated."""
-    candidates: int = 12
-    """Places for a key state that are compared in one step."""
     noise: float = 0.8
     """Length of the noise that is added to the unit motions: turns that are much smaller count little."""
-    gap: float = 0.05
-    """Least distance of consecutive key states, as a share of the trajectory, both of its time and of its path."""
+    gap: float = 0.03
+    """Least distance of consecutive key states, as a share of the path."""
     mi_weight: float = 1.0
-    order_weight: float = 0.1
-    """Penalty for an uneven division, times the squared distance from the middle of the neighbours (in shares)."""
     spread_weight: float = 0.2
     """Penalty for the spread of a key state's time over the demonstrations (standard deviation, in shares)."""
     rest_weight: float = 0.3
@@ -45,11 +44,11 @@ class KeyStateConfig:
         check_kinds(self)
         if self.method not in METHODS:
             raise ValueError(f"method has to be {' or '.join(METHODS)}, not {self.method!r}")
-        for name, least in (("concepts", 1), ("delta", 1), ("epochs", 1), ("candidates", 1), ("samples", 50), ("seed", 0)):
+        for name, least in (("concepts", 1), ("delta", 1), ("window", 1), ("epochs", 1), ("samples", 50), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} has to be at least {least}, not {value}")
-        for name in ("worth", "noise", "gap", "mi_weight", "order_weight", "spread_weight", "rest_weight"):
+        for name in ("worth", "noise", "gap", "mi_weight", "spread_weight", "rest_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} has to be 0 or more, not {getattr(self, name)!r}")
         if self.gap * (self.concepts or 1) >= 1:

@@ -15,6 +15,7 @@ from infoatlas_rl.keystates.files import write_key_states
 from infoatlas_rl.keystates.metrics import consistency
 from infoatlas_rl.keystates.rules import evenly_spaced
 from infoatlas_rl.loss import InfoAtlasLoss
+from infoatlas_rl.maniskill.pictures import Measured
 from infoatlas_rl.maniskill.stages import stage_names
 from infoatlas_rl.maniskill.trajectories import Source
 from infoatlas_rl.tables import Table
@@ -60,14 +61,13 @@ class Findings:
         return stage_names(self.source.states, self.key_states.steps, task)
 
     @cached_property
-    def measured(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64], float]]:
-        """Of every key state but the last one: times on the common clock, what a key state there would tell, in nats, and its own
-        time; nothing where that is not what key states were placed by."""
+    def measured(self) -> Measured | None:
+        """What key states were placed by; None where that is not information."""
         finder = self.finder
         if finder.config.method != "stages" or finder.estimator is None:
-            return []
-        times = finder.clock.phase[finder.cuts[1:-1]]
-        return [(*finder.measured(k + 1), float(when)) for k, when in enumerate(times)]
+            return None
+        phase = finder.clock.phase
+        return Measured(phase[:-1], finder.information, phase[finder.cuts[1:-1]], self.key_states.information)
 
     @cached_property
     def scores(self) -> dict[str, KeyStateScore]:
@@ -87,7 +87,7 @@ class Findings:
         steps = self.key_states.steps
         spread = consistency(steps, self.source.trajectories, self.source.events)
         phases = steps / (self.finder.trajectories.lengths[:, None] - 1)
-        information = [value if np.isfinite(value) else 0.0 for value in self.key_states.information] + [None]
+        information = [float(value) if np.isfinite(value) else None for value in self.key_states.information] + [None]
         return [
             {
                 "concept": k + 1,
@@ -113,7 +113,8 @@ class Findings:
     def concept_table(self) -> Table:
         rows = []
         for c in self.concepts:
-            information = "end" if c["information"] is None else f"{c['information']:.2f} nats"
+            last = c["concept"] == len(self.concepts)
+            information = f"{c['information']:.2f} nats" if c["information"] is not None else "end" if last else ""
             spreads = [f"{c['time']:.2f}", f"{c['time_std']:.3f}", f"{c['state_spread']:.2f}"]
             rows.append([str(c["concept"]), c["stage"], *spreads, information])
         title = "key states: time as a share of the trajectory, its standard deviation over demonstrations, spread of the state"

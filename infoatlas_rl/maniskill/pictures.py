@@ -32,13 +32,27 @@ class Panel:
     events: Mapping[str, int | None]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The information along the clock that key states were placed by."""
+
+    times: Array
+    """``(T,)``, as shares of the demonstration."""
+    information: Array
+    """``(T,)``, nats."""
+    placed: Array
+    """``(K - 1,)``: times of all key states but the last one."""
+    told: Array
+    """``(K - 1,)``, nats."""
+
+
 def timeline(
     path: Path,
     title: str,
     curve: str,
     stages: Sequence[str],
     panels: Sequence[Panel],
-    measured: Sequence[tuple[Array, Array, float]],
+    measured: Measured | None,
 ) -> None:
     """Demonstrations over time: a band for every stage, one curve, ground-truth events (dotted). Below it what key states were
     placed by.
@@ -46,11 +60,10 @@ def timeline(
     Args:
         curve: what the curves of the panels are, with the unit.
         stages: what happens in each of the K stages; the key state that ends one has its number.
-        measured: of every key state but the last one, times on the common clock, the information in nats that a key state there
-            would tell, and the time where it was placed; none where it was not measured.
+        measured: what key states were placed by, if that is information.
     """
     plt = pyplot()
-    count = len(panels) + bool(measured)
+    count = len(panels) + (measured is not None)
     figure, axes = plt.subplots(count, 1, figsize=(10, 1.45 * count + 1.1), squeeze=False)
     colours = [COLOURS[k % len(COLOURS)] for k in range(len(stages))]
     for axis, panel in zip(axes[:, 0], panels):
@@ -72,17 +85,20 @@ def timeline(
         axis.set_title(panel.title, fontsize=8, loc="left", pad=14)
         axis.set_ylabel(curve, fontsize=7)
     axes[len(panels) - 1, 0].set_xlabel("step", fontsize=8)
-    if measured:
+    if measured is not None:
         axis = axes[-1, 0]
-        for (times, information, placed), colour in zip(measured, colours):
-            axis.plot(times, information, color=colour, lw=1.6)
-            axis.axvline(placed, color=colour, lw=1, alpha=0.5)
-            axis.plot(placed, np.interp(placed, times, information), "o", color=colour, ms=6)
+        axis.plot(measured.times, measured.information, color="0.15", lw=1.6)
+        for k, (when, told) in enumerate(zip(measured.placed, measured.told, strict=True)):
+            axis.axvline(when, color=colours[k], lw=1, alpha=0.5)
+            axis.plot(when, told, "o", color=colours[k], ms=6)
+            axis.annotate(
+                f"{k + 1}", (when, told), (4, 2), textcoords="offset points", fontsize=8, color=colours[k], weight="bold"
+            )
         axis.set_xlim(0, 1)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.25 * float(measured.information.max()) + 1e-9)
         axis.set_xlabel("time on the common clock (share of the demonstration)", fontsize=8)
         axis.set_ylabel("nats", fontsize=7)
-        axis.set_title("what a key state there would tell about the motion around it", fontsize=8, loc="left")
+        axis.set_title("what the end of a stage there would tell about the motion around it", fontsize=8, loc="left")
     bands = [plt.Rectangle((0, 0), 1, 1, color=colour, alpha=0.5) for colour in colours]
     names = [f"{k + 1} {name}" for k, name in enumerate(stages)]
     height = figure.get_figheight()

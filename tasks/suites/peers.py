@@ -16,12 +16,11 @@ import numpy as np
 from omegaconf import DictConfig
 
 from infoatlas_rl.baselines.classical import TooFewSamplesError
-from infoatlas_rl.baselines.estimators import Estimator, peers
+from infoatlas_rl.baselines.estimators import NETWORKS, Estimator, WithInterval, peers
 from infoatlas_rl.distributions import BMI_40, BenchmarkTask, varied_tasks
 from infoatlas_rl.records import write_json
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.progress import progress_bar
-from infoatlas_rl.weights import weights_hash
 
 FEW = 500, 100
 """Samples of the groups after the first."""
@@ -33,21 +32,24 @@ FEWER_SEEDS = dict.fromkeys(("MINE", "NWJ", "SMILE", "KNIFE", "MINDE", "InfoNCE"
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     groups = [*(("BMI", n, BMI_40) for n in (cfg.n, *FEW)), ("families", FAMILY_SAMPLES, FAMILIES)]
-    found, estimators = [], [peers(cfg.steps, weights=cfg.weights, seed=seed) for seed in range(cfg.seeds)]
+    found, estimators = [], [peers(cfg.steps, weights=cfg.weights, seed=seed, mist=cfg.mist) for seed in range(cfg.seeds)]
     with progress_bar("peers", sum(len(tasks) for *_, tasks in groups) * cfg.seeds) as bar:
         done = 0
         for name, n, tasks in groups:
             values: dict[str, dict[str, list[float]]] = {}
             seconds: dict[str, list[float]] = {}
+            intervals: dict[str, list[tuple[str, list[float]]]] = {}
             for task in tasks:
                 for seed in range(cfg.seeds):
-                    for estimator, (value, time_) in _part(cfg, task, n, seed, estimators[seed]).items():
+                    for estimator, (value, time_, *interval) in _part(cfg, task, n, seed, estimators[seed]).items():
                         values.setdefault(estimator, {}).setdefault(task.name, []).append(value)
                         seconds.setdefault(estimator, []).append(time_)
+                        if interval:
+                            intervals.setdefault(estimator, []).append((task.name, interval))
                     done += 1
                     bar(done, f"{task.name}, n = {n}")
             truth = {task.name: round(task.mi, 4) for task in tasks}
-            found.append({"name": name, "n": n, "truth": truth, "estimators": _figures(truth, values, seconds)})
+            found.append({"name": name, "n": n, "truth": truth, "estimators": _figures(truth, values, seconds, intervals)})
     settings = {p.name: {"parameters": p.parameters(5, 5), **p.settings} for p in estimators[0]}
     result = {"suite": "peers", "groups": found, "settings": settings, "steps": cfg.steps, "seeds": list(range(cfg.seeds))}
     if cfg.picture:
@@ -56,38 +58,41 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _part(cfg: DictConfig, task: BenchmarkTask, n: int, seed: int, estimators: list[Estimator]) -> dict[str, list[float]]:
-    """Estimate and CPU seconds by estimator, of one data set; from the folder of the run where they are there already. With other
-    weights ours alone is estimated again."""
+    """Estimate, CPU seconds and the ends of an interval by estimator, of one data set; from the folder of the run where they are
+    there already. What has other weights is estimated again."""
     path = Path(cfg.run) / f"{re.sub(r'[^A-Za-z0-9.]+', '-', task.name)}-{n}-{seed}.json"
     content = json.loads(path.read_text()) if path.is_file() else {}
-    found, sha = content.get("found", {}) if content.get("steps") == cfg.steps else {}, weights_hash(cfg.weights)
-    if content.get("weights_sha256") != sha:
-        found.pop(OURS, None)
+    weights = {p.name: p.settings["sha256"] for p in estimators if "sha256" in p.settings}
+    found, before = content.get("found", {}) if content.get("steps") == cfg.steps else {}, content.get("weights", {})
+    found = {name: figures for name, figures in found.items() if before.get(name) == weights.get(name)}
     estimators = [p for p in estimators if seed < FEWER_SEEDS.get(p.name, seed + 1)]
     if missing := [estimator for estimator in estimators if estimator.name not in found]:
         found |= _measure(task, n, seed, missing)
         found = {estimator.name: found[estimator.name] for estimator in estimators}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"steps": cfg.steps, "weights_sha256": sha, "found": found})
+        write_json(path, {"steps": cfg.steps, "weights": weights, "found": found})
     return found
 
 
 def _measure(task: BenchmarkTask, n: int, seed: int, estimators: list[Estimator]) -> dict[str, list[float]]:
     (x, y), found = task.sample(n, seed), {}
     for estimator in estimators:
-        if estimator.name in (OURS, "InfoNet"):
+        if estimator.name in NETWORKS:
             estimator(x[:100], y[:100])  # the first call of a network is slower
-        began = time.process_time()
+        began, interval = time.process_time(), ()
         try:
-            value = max(estimator(x, y), 0.0)
+            if isinstance(estimator, WithInterval):
+                *_, value, _ = interval = estimator.quantiles(x, y)
+            else:
+                value = estimator(x, y)
         except TooFewSamplesError:
             value = 0.0
-        found[estimator.name] = [round(value, 4), time.process_time() - began]
+        found[estimator.name] = [round(max(value, 0.0), 4), time.process_time() - began, *interval[::2]]
     return found
 
 
-def _figures(truth: dict[str, float], values: dict, seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Errors over all single estimates, and the median time."""
+def _figures(truth: dict[str, float], values: dict, seconds: dict[str, list[float]], intervals: dict) -> dict[str, Any]:
+    """Errors over all single estimates, the median time, and how often an interval holds the truth."""
     figures = {}
     for name, by_task in values.items():
         errors = [abs(value - truth[task]) for task, several in by_task.items() for value in several]
@@ -97,6 +102,9 @@ def _figures(truth: dict[str, float], values: dict, seconds: dict[str, list[floa
             "seconds": round(float(np.median(seconds[name])), 4),
             "estimates": by_task,
         }
+        if name in intervals:
+            held = [low <= truth[task] <= high for task, (low, high) in intervals[name]]
+            figures[name]["covered"] = round(float(np.mean(held)), 4)
     return figures
 
 
@@ -148,7 +156,7 @@ def table(result: dict[str, Any]) -> Table:
         f"Mean absolute error over all estimates in nats, in brackets the largest; {len(result['seeds'])} seeds, one of what is "
         f"trained for every data set. Median CPU time of an estimate; {result['steps']} steps of what is trained. Values below 0 "
         "count as 0, and so do kernel densities of no fewer columns than samples. Parameters for d = 5. "
-        f"{_ratios(result)}"
+        f"{_ratios(result)}{_covered(result)}"
     )
     return Table(header, rows, note)
 
@@ -165,6 +173,15 @@ def _ratios(result: dict[str, Any]) -> str:
         ]
         parts.append(f"{group['name']}, n = {group['n']}: {', '.join(against)}")
     return f"Time as a multiple of ours, and our error as a share of theirs: {'; '.join(parts)}."
+
+
+def _covered(result: dict[str, Any]) -> str:
+    """How often 90 % intervals hold the truth, of those that say one."""
+    groups = result["groups"]
+    named = [name for name, row in groups[0]["estimators"].items() if "covered" in row]
+    shares = {name: [f"{group['estimators'][name]['covered']:.0%}" for group in groups] for name in named}
+    parts = [f"{name} {', '.join(row)}" for name, row in shares.items()]
+    return "" if not parts else f" A 90 % interval holds the truth: {'; '.join(parts)}."
 
 
 def task_table(result: dict[str, Any]) -> Table:

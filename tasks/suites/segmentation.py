@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from infoatlas_rl.baselines import MINELoss
 from infoatlas_rl.baselines.classical import gaussian_copula, ksg
 from infoatlas_rl.maniskill.demos import load_demonstrations
 from infoatlas_rl.maniskill.points import body_points, point_tracks
-from infoatlas_rl.maniskill.tasks import TASKS, Task
+from infoatlas_rl.maniskill.tasks import TASKS
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.tasks.suites.ranking import average_precision, roc_auc
@@ -45,32 +45,45 @@ BATCH = 64
 OURS, BOUND, MINE = "InfoAtlas", "its bound", f"MINE-{MINE_STEPS}"
 
 
+class Motion(NamedTuple):
+    """One recording: its name, the tracks ``(t, p, 3)`` in m of the points of every body, and bodies with a reference point."""
+
+    name: str
+    tracks: dict[str, Array]
+    references: tuple[str, ...]
+
+
 def run(cfg: DictConfig) -> dict[str, Any]:
-    model = InfoAtlas.from_pretrained(cfg.weights)
-    scores = _scores(model)
+    return compare(cfg, "segmentation", list(_demonstrations(cfg)), shown=len(TASKS))
+
+
+def compare(cfg: DictConfig, suite: str, motions: list[Motion], shown: int) -> dict[str, Any]:
+    """All estimators on all motions, as they are and with noise; the first ``shown`` are drawn."""
+    scores = _scores(InfoAtlas.from_pretrained(cfg.weights))
     cells: list[dict[str, Any]] = []
-    shown: dict[str, tuple[dict[str, Array], dict[str, Array]]] = {}
-    jobs = [(task, noise) for task in TASKS.values() for noise in NOISE]
-    with progress_bar("segmentation", len(jobs)) as bar:
-        for task, noise in jobs:
-            tracks = _tracks(cfg, task, noise)
-            found, maps = _task_cells(scores, tracks, (*REFERENCES, str(task.object)))
+    drawn: dict[str, tuple[dict[str, Array], dict[str, Array]]] = {}
+    jobs = [(motion, noise) for motion in motions for noise in NOISE]
+    with progress_bar(suite, len(jobs)) as bar:
+        for done, (motion, noise) in enumerate(jobs, start=1):
+            rng = np.random.default_rng(0)
+            tracks = {body: track + noise * rng.standard_normal(track.shape) for body, track in motion.tracks.items()}
+            found, maps = _cells(scores, tracks, motion.references)
             length = next(iter(tracks.values())).shape[0]
-            cells += [{"env": task.name, "noise": noise, "n": length, **cell} for cell in found]
-            if noise == NOISE[0]:
-                shown[task.name] = tracks, maps
-            bar(len({(c["env"], c["noise"]) for c in cells}), f"{task.name}, noise {noise}")
+            cells += [{"env": motion.name, "noise": noise, "n": length, **cell} for cell in found]
+            if noise == NOISE[0] and len(drawn) < shown:
+                drawn[motion.name] = tracks, maps
+            bar(done, f"{motion.name}, noise {noise}")
     if cfg.picture:
-        draw(shown, Path(cfg.picture))
-    return {"suite": "segmentation", "cells": cells, "points": POINTS, "mine_steps": MINE_STEPS, "mine_every": MINE_EVERY}
+        draw(drawn, Path(cfg.picture))
+    about = {"points": POINTS, "mine_steps": MINE_STEPS, "mine_every": MINE_EVERY}
+    return {"suite": suite, "cells": cells, **about}
 
 
-def _tracks(cfg: DictConfig, task: Task, noise: float) -> dict[str, Array]:
-    path = Path(cfg.paths.demos) / task.env_id / "motionplanning" / "trajectory.h5"
-    (demo,) = load_demonstrations(path, task, count=1)
-    rng = np.random.default_rng(0)
-    tracks = point_tracks(demo, body_points(demo, task, POINTS))
-    return {body: track + noise * rng.standard_normal(track.shape) for body, track in tracks.items()}
+def _demonstrations(cfg: DictConfig) -> Iterator[Motion]:
+    for task in TASKS.values():
+        path = Path(cfg.paths.demos) / task.env_id / "motionplanning" / "trajectory.h5"
+        (demo,) = load_demonstrations(path, task, count=1)
+        yield Motion(task.name, point_tracks(demo, body_points(demo, task, POINTS)), (*REFERENCES, str(task.object)))
 
 
 def _scores(model: InfoAtlas) -> dict[str, Scores]:
@@ -104,7 +117,7 @@ def _single(name: str, estimate: Callable[[Array, Array], float]) -> Scores:
     return lambda reference, others: {name: np.array([estimate(reference, other) for other in others])}
 
 
-def _task_cells(
+def _cells(
     scores: dict[str, Scores], tracks: dict[str, Array], references: tuple[str, ...]
 ) -> tuple[list[dict[str, Any]], dict[str, Array]]:
     """A cell for every reference body and estimator; the bound at all points by reference body, for the picture."""
@@ -144,7 +157,7 @@ def draw(shown: dict[str, tuple[dict[str, Array], dict[str, Array]]], path: Path
             drawn = axes.scatter(*np.delete(place, first, 0).T, c=np.delete(values, first), s=7, cmap="viridis", depthshade=False)
             axes.scatter(*place[first], marker="*", s=130, color="red", depthshade=False)
             axes.set_title(f"{env}: MI with a point of {body}", fontsize=9)
-            axes.set_box_aspect(np.ptp(place, axis=0), zoom=1.5)
+            axes.set_box_aspect(np.ptp(place, axis=0), zoom=1.3)
             axes.view_init(elev=18, azim=-60)
             axes.set_axis_off()
             figure.colorbar(drawn, ax=axes, shrink=0.6, label="nats")
@@ -163,11 +176,12 @@ def table(result: dict[str, Any]) -> Table:
         seconds = np.mean([cell["seconds_per_1000"] for cell in cells if cell["estimator"] == name])
         rows.append([name, *row, f"{seconds:.2g} s"])
     envs = dict.fromkeys((cell["env"], cell["n"]) for cell in cells)
-    pairs = sum(cell["pairs"] for cell in cells if (cell["estimator"], cell["noise"]) == (OURS, NOISE[0]))
+    pairs = [cell["pairs"] for cell in cells if (cell["estimator"], cell["noise"]) == (OURS, NOISE[0])]
+    bodies = (pairs[0] + 1) // result["points"]
     header = ["score", "ROC AUC", "AUC-PR", f"ROC AUC, {1000 * NOISE[1]:.0f} mm noise", "AUC-PR", "CPU time of 1000 pairs"]
     note = (
-        f"{', '.join(f'{env} ({n} steps)' for env, n in envs)}; {result['points']} points on each of ten bodies, three reference "
-        f"points a task, {pairs} pairs; MINE, {result['mine_steps']} steps, has every {result['mine_every']}th point. Means over "
-        "tasks and references."
+        f"{', '.join(f'{env} ({n} steps)' for env, n in envs)}; {result['points']} points on each of {bodies} bodies, "
+        f"three reference points in each, {sum(pairs)} pairs; MINE, {result['mine_steps']} steps, has every "
+        f"{result['mine_every']}th point. Means over all references."
     )
     return Table(header, rows, note)

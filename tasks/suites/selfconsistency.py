@@ -39,18 +39,31 @@ def estimators(cfg: DictConfig, seed: int) -> dict[str, Estimator]:
 def halves(level: float, seed: int, rows: int | None = None) -> tuple[Tensor, Tensor]:
     """Upper and lower halves ``(n, 392)`` of the digits, with noise."""
     x, y = all_pictures("mnist")[0][:rows].chunk(2, dim=1)
+    return with_noise(x, y, level, seed)
+
+
+def with_noise(x: Tensor, y: Tensor, level: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Both sides with Gaussian noise, whose standard deviation is a share of the mean norm of their rows."""
     generator = torch.Generator().manual_seed(seed)
     x, y = (side + level * side.norm(dim=1).mean() * torch.randn(side.shape, generator=generator) for side in (x, y))
     return x, y
 
 
-def run(cfg: DictConfig, sample: Callable[[float, int], tuple[Tensor, Tensor]] | None = None) -> dict[str, Any]:
-    if sample is None:
-        require_packages(["mnist"])
-        sample = halves
+def run(cfg: DictConfig) -> dict[str, Any]:
+    require_packages(["mnist"])
+    return compare(cfg, "selfconsistency", "digits, halves of 392 pixels", halves)
+
+
+def compare(cfg: DictConfig, suite: str, what: str, sample: Callable[[float, int], tuple[Tensor, Tensor]]) -> dict[str, Any]:
+    """All estimators at all levels of noise.
+
+    Args:
+        what: pairs these are, for the note of the table.
+        sample: level and seed to samples.
+    """
     values: dict[str, list[list[float]]] = {}
     seconds: dict[str, list[float]] = {}
-    with progress_bar("self-consistency", len(LEVELS) * cfg.seeds) as bar:
+    with progress_bar(suite, len(LEVELS) * cfg.seeds) as bar:
         for number, level in enumerate(LEVELS):
             for seed in range(cfg.seeds):
                 x, y = sample(level, seed)
@@ -64,7 +77,7 @@ def run(cfg: DictConfig, sample: Callable[[float, int], tuple[Tensor, Tensor]] |
         name: {"estimates": found, "apart": bands_apart(found), "seconds": round(float(np.median(seconds[name])), 3)}
         for name, found in values.items()
     }
-    result = {"suite": "selfconsistency", "levels": list(LEVELS), "n": len(x), "d": x.shape[1], "estimators": rows}
+    result = {"suite": suite, "what": what, "levels": list(LEVELS), "n": len(x), "d": x.shape[1], "estimators": rows}
     result["seeds"] = list(range(cfg.seeds))
     if cfg.picture:
         draw(result, Path(cfg.picture))
@@ -101,8 +114,7 @@ def table(result: dict[str, Any]) -> Table:
         cells = [f"{np.mean(level):.3f} ± {np.std(level):.3f}" for level in row["estimates"]]
         rows.append([name, *cells, f"{row['apart']} of {len(result['levels']) - 1}", f"{row['seconds']:.1f} s"])
     note = (
-        f"Mean and standard deviation over {len(result['seeds'])} repeats (noise, slices and critics anew; the same "
-        f"{result['n']} digits), nats; {result['d']} pixels a side. Apart: neighbouring levels whose bands do not touch. Median "
-        "CPU time."
+        f"{result['n']} {result['what']}. Mean and standard deviation over {len(result['seeds'])} repeats (noise, slices and "
+        "critics anew; the same pairs), nats. Apart: neighbouring levels whose bands do not touch. Median CPU time."
     )
     return Table(["noise", *(f"{level:g}" for level in result["levels"]), "apart", "time"], rows, note)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
-from infoatlas_rl.baselines.estimators import peers
+from infoatlas_rl.baselines.estimators import NETWORKS, peers
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.tasks.suites.peers import duration
@@ -59,7 +59,7 @@ def _measure(name: str, n: int, steps: int, weights: str) -> dict[str, float] | 
     rng = np.random.default_rng(0)
     x, e = rng.normal(size=(2, n, COLUMNS))
     y = CORRELATION * x + np.sqrt(1 - CORRELATION**2) * e
-    if estimator.name in ("InfoAtlas", "InfoNet"):
+    if estimator.name in NETWORKS:
         estimator(x[:100], y[:100])  # the first call of a network is slower
     resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
     before, began = _peak(reset=True), time.process_time()

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from infoatlas_rl import InfoAtlasConfig
 from infoatlas_rl.baselines.infonet import InfoNetConfig
+from infoatlas_rl.baselines.mist import MISTConfig
 from infoatlas_rl.baselines.paper import PaperConfig
 from infoatlas_rl.keystates.settings import KeyStateConfig
 from infoatlas_rl.pretraining.atlas import AtlasConfig
 from infoatlas_rl.pretraining.head import CalibrateConfig
 from infoatlas_rl.pretraining.infonet import InfoNetTraining
+from infoatlas_rl.pretraining.mist import MISTTraining
 from infoatlas_rl.pretraining.trainer import PretrainConfig
 from tests.hostile.conftest import cases, refused
 
@@ -30,7 +32,17 @@ from infoatlas_rl.policies.training import ValidationConfig
 
 NEEDED = {PolicyConfig: {"task": "PickCube", "key_states": 4}, LearnerConfig: {"task": "PickCube", "options": {}}}
 CONFIGS = (
-    *(InfoAtlasConfig, InfoNetConfig, PaperConfig, KeyStateConfig, AtlasConfig, CalibrateConfig, InfoNetTraining),
+    *(
+        InfoAtlasConfig,
+        InfoNetConfig,
+        MISTConfig,
+        MISTTraining,
+        PaperConfig,
+        KeyStateConfig,
+        AtlasConfig,
+        CalibrateConfig,
+        InfoNetTraining,
+    ),
     *(PretrainConfig, CloningConfig, Displacement, PolicyConfig, CurveConfig, LearnerConfig, ValidationConfig),
 )
 HOSTILE = st.one_of(

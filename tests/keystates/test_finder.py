@@ -11,7 +11,7 @@ from tests.conftest import staged
 
 
 def finder(trajectories, estimator="infoatlas", **options) -> KeyStateFinder:
-    config = KeyStateConfig(**{"concepts": 3, "epochs": 4, "samples": 150, "candidates": 8, **options})
+    config = KeyStateConfig(**{"concepts": 3, "epochs": 4, "samples": 150, **options})
     estimator = InfoAtlasLoss(slices=2, k=4, sides="y") if estimator == "infoatlas" else estimator
     return KeyStateFinder(TrajectorySet(trajectories), estimator, config)
 
@@ -61,23 +61,35 @@ def test_they_are_found_in_other_trajectories_too():
     assert agreement(same.steps, run.key_states().steps, window=1)[0] > 0.95
 
 
-def test_without_information_key_states_are_even_on_the_clock(trajectories):
-    run = finder(trajectories, estimator=None, spread_weight=0.0, rest_weight=0.0, concepts=4)
+def test_without_information_key_states_are_where_demonstrations_rest():
+    trajectories, corners = staged()
+    halting = [
+        np.insert(path, [corner[1]] * 9, path[corner[1]], axis=0) for path, corner in zip(trajectories, corners, strict=True)
+    ]
+    run = finder(halting, estimator=None, concepts=2)
     list(run.fit())
-    np.testing.assert_allclose(run.clock.phase[run.cuts], [0, 0.25, 0.5, 0.75, 1], atol=0.05)
+    found = run.key_states()
+    assert (np.abs(found.steps[:, 0] - corners[:, 1] - 4) <= 5).mean() > 0.9
+    assert np.isnan(found.information).all()
+    with pytest.raises(ValueError, match="nothing tells how many key states there are: say concepts=K"):
+        finder(halting, estimator=None, concepts=None)
 
 
-def test_a_badly_placed_key_state_goes_where_it_tells_more():
-    trajectories, _corners = staged()
-    run = finder(trajectories, epochs=2)
+def test_where_nothing_rests_and_nothing_is_asked_key_states_divide_the_way():
+    way = np.linspace(0, 1, 61)[:, None] * np.array([1.0, 0.5])
+    run = finder([way], estimator=None, concepts=4)
     list(run.fit())
-    good = list(run.cuts)
-    run.cuts = [0, 4, good[1], good[3]]  # the second corner is missed
-    run._curves.clear()
-    for number in (1, 2):
-        run._improve(number)
-    run._exchange()
-    assert np.abs(np.array(run.cuts) - good).max() <= 3
+    np.testing.assert_allclose(np.diff(run.cuts) / run.ticks, 0.25, atol=0.03)
+
+
+def test_more_key_states_than_turns_divide_what_is_long():
+    trajectories, corners = staged()
+    run = finder(trajectories, concepts=6, samples=400)
+    list(run.fit())
+    steps = run.key_states().steps
+    assert (np.diff(steps) >= 0).all()
+    for corner in corners.T:
+        assert (np.abs(steps - corner[:, None]).min(1) <= 3).mean() > 0.9
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(trajectories, tmp_path):
@@ -132,7 +144,7 @@ def test_settings_that_make_no_sense_are_refused(trajectories):
     with pytest.raises(ValueError, match="samples has to be at least 50"):
         KeyStateConfig(samples=10)
     with pytest.raises(ValueError, match="ask for fewer concepts"):
-        list(finder(trajectories, concepts=5, gap=0.199).fit())
+        list(finder(trajectories, estimator=None, concepts=5, gap=0.199).fit())
 
 
 def test_one_concept_is_the_final_state(trajectories):
@@ -196,3 +208,8 @@ def test_a_glitch_of_a_sensor_moves_no_key_state():
     run = finder(trajectories)
     list(run.fit())
     assert (np.abs(run.key_states().steps[:, :2] - corners) <= 3).mean() > 0.9
+
+
+def test_a_step_takes_time_where_something_is_measured(trajectories):
+    assert finder(trajectories).measure_steps(2) > 0
+    assert finder(trajectories, estimator=None).measure_steps(2) == 0

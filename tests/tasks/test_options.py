@@ -16,11 +16,13 @@ from omegaconf import OmegaConf
 
 from infoatlas_rl import InfoAtlasConfig
 from infoatlas_rl.baselines.infonet import InfoNetConfig
+from infoatlas_rl.baselines.mist import MISTConfig
 from infoatlas_rl.baselines.paper import PaperConfig
 from infoatlas_rl.maniskill.tasks import TASKS, get_task
 from infoatlas_rl.pretraining.atlas import AtlasConfig
 from infoatlas_rl.pretraining.head import CalibrateConfig
 from infoatlas_rl.pretraining.infonet import InfoNetTraining
+from infoatlas_rl.pretraining.mist import MISTTraining
 from infoatlas_rl.pretraining.trainer import PretrainConfig
 from infoatlas_rl.tasks.shell import options
 from infoatlas_rl.tasks.shell.options import CONFIGS, _check_overrides
@@ -64,6 +66,8 @@ def test_every_arm_of_the_benchmark_can_be_made():
         ("pretrain", "calibrate", CalibrateConfig),
         ("pretrain_infonet", "model", InfoNetConfig),
         ("pretrain_infonet", "training", InfoNetTraining),
+        ("pretrain_mist", "model", MISTConfig),
+        ("pretrain_mist", "training", MISTTraining),
     ],
 )
 def test_options_are_the_fields_of_dataclasses_with_their_defaults(config, node, schema):

@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("mani_skill")
 
+from omegaconf import OmegaConf
+
 from infoatlas_rl.maniskill.demos import load_demonstrations
 from infoatlas_rl.maniskill.states import STATE_INDEX
 from infoatlas_rl.maniskill.tasks import describe, get_task, task_of
@@ -55,6 +57,11 @@ def test_a_description_makes_the_same_task_again():
     assert describe(get_task("Other", "Other-v1", 9)) == {"name": "Other", "env_id": "Other-v1", "horizon": 9}
     charger = compose("train_policy", "env=PlugCharger").env.task
     assert get_task(**charger).object == "charger"
+
+
+@pytest.mark.parametrize("env", ["PlugCharger", "PullCubeTool"])
+def test_described_tasks_have_policies_with_a_number_of_key_states(env):
+    assert OmegaConf.to_object(compose("train_policy", f"env={env}").policy).key_states > 1
 
 
 @pytest.mark.parametrize(

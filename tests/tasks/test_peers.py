@@ -1,13 +1,17 @@
 """The suites that compare estimators: their figures are those of their estimates, and known answers come out."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from infoatlas_rl.baselines.mist import MISTConfig, MISTNetwork, write_mist
 from infoatlas_rl.tasks.suites import peers, selfconsistency, sizes, slicing
 from infoatlas_rl.tasks.suites.ranking import average_precision, roc_auc
+from infoatlas_rl.weights import weights_hash
 from tests.conftest import ROOT, compose
 
 
@@ -24,15 +28,24 @@ def test_the_suite_of_peers_measures_every_estimator(monkeypatch, tmp_path):
     monkeypatch.setattr(peers, "BMI_40", peers.BMI_40[:1])
     monkeypatch.setattr(peers, "FAMILIES", peers.FAMILIES[:1])
     monkeypatch.setattr(peers, "FEW", (100,))
-    cfg = compose("benchmark_mi", "n=200", "seeds=2", "steps=10", f"picture={tmp_path}/peers.png", f"run={tmp_path}/run")
+    mist = f"{tmp_path}/mist.safetensors"
+    write_mist(Path(mist), MISTNetwork(MISTConfig(width=8, blocks=1)), {})
+    options = [f"picture={tmp_path}/peers.png", f"run={tmp_path}/run", f"mist={mist}"]
+    cfg = compose("benchmark_mi", "n=200", "seeds=2", "steps=10", *options)
     result = peers.run(cfg)
     with monkeypatch.context() as patch:
         patch.setattr(peers, "_measure", None)  # an error, if anything were estimated again
         assert peers.run(cfg) == result
         # With other weights ours alone is.
         again = []
-        patch.setattr(peers, "weights_hash", lambda name: "others")
-        patch.setattr(peers, "_measure", lambda *data: again.append([p.name for p in data[-1]]) or {peers.OURS: [9.0, 1.0]})
+        patch.setattr(
+            "infoatlas_rl.baselines.estimators.weights_hash", lambda name: "others" if name == "base" else weights_hash(name)
+        )
+        patch.setattr(
+            peers,
+            "_measure",
+            lambda *data: again.append([p.name for p in data[-1]]) or {p.name: [9.0, 1.0, 8.0, 10.0] for p in data[-1]},
+        )
         other = peers.run(cfg)
         assert again == [[peers.OURS]] * 6
         for before, after in zip(result["groups"], other["groups"], strict=True):
@@ -45,7 +58,9 @@ def test_the_suite_of_peers_measures_every_estimator(monkeypatch, tmp_path):
         assert set(group["estimators"]) == set(result["settings"])
         (infonce,), (ours,) = (group["estimators"][name]["estimates"].values() for name in ("InfoNCE", "InfoAtlas"))
         assert (len(infonce), len(ours)) == (1, 2)
+        assert {name for name, figures in group["estimators"].items() if "covered" in figures} == {"InfoAtlas", "MIST"}
     assert len(peers.table(result).rows) == len(result["settings"])
+    assert re.search(r"holds the truth: InfoAtlas \d+%, \d+%, \d+%; MIST \d+%", peers.table(result).note)
     (row,) = peers.task_table(result).rows
     assert len(row) == 2 + len(result["settings"])
 
@@ -96,7 +111,7 @@ def test_the_suite_of_self_consistency_sees_noise(monkeypatch, tmp_path):
         return tuple(shared @ torch.randn(3, 30, generator=g) + 40 * level * torch.randn(200, 30, generator=g) for _ in range(2))
 
     cfg = compose("benchmark_mi", "seeds=2", "steps=20", f"picture={tmp_path}/halves.png")
-    result = selfconsistency.run(cfg, halves)
+    result = selfconsistency.compare(cfg, "selfconsistency", "halves", halves)
     assert (tmp_path / "halves.png").is_file()
     sliced, *_ = result["estimators"].values()
     clean, noisy = np.mean(sliced["estimates"][0]), np.mean(sliced["estimates"][-1])

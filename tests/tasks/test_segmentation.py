@@ -18,7 +18,7 @@ def test_points_of_one_body_are_told_from_another(monkeypatch, tmp_path):
         path = rng.standard_normal((80, 1, 3)).cumsum(0)
         tracks[body] = path + rng.standard_normal((1, 4, 3)) + 0.3 * rng.standard_normal((80, 4, 3))
     scores = segmentation._scores(InfoAtlas.from_pretrained())
-    cells, maps = segmentation._task_cells(scores, tracks, ("one",))
+    cells, maps = segmentation._cells(scores, tracks, ("one",))
     assert {cell["estimator"] for cell in cells} >= {"InfoAtlas", "its bound", "KSG", "Gaussian copula", segmentation.MINE}
     for cell in cells:
         if cell["estimator"] != segmentation.MINE:
