@@ -78,7 +78,7 @@ class KeyStateFinder:
         >>> corners = np.random.default_rng(0).normal([[0, 0], [1, 0], [1, 1]], 0.1, size=(30, 3, 2))
         >>> paths = [np.stack([np.interp(np.linspace(0, 2, 51), range(3), axis) for axis in c.T], 1) for c in corners]
         >>> finder = KeyStateFinder(TrajectorySet(paths), InfoAtlasLoss(slices=1, k=20, sides="y"), KeyStateConfig(concepts=2))
-        >>> figures = list(finder.fit())                                # of every epoch of refinement
+        >>> figures = list(finder.fit())                                # of every round of measurements
         >>> np.median(finder.key_states().steps, axis=0)                # of (30, 2); all turn at step 25
         array([24.5, 50. ])
 

@@ -32,7 +32,7 @@ FEWER_SEEDS = dict.fromkeys(("MINE", "NWJ", "SMILE", "KNIFE", "MINDE", "InfoNCE"
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     groups = [*(("BMI", n, BMI_40) for n in (cfg.n, *FEW)), ("families", FAMILY_SAMPLES, FAMILIES)]
-    found, estimators = [], [peers(cfg.steps, weights=cfg.weights, seed=seed, mist=cfg.mist) for seed in range(cfg.seeds)]
+    found, estimators = [], [peers(cfg.steps, weights=cfg.weights, seed=seed, mist=cfg.mist_weights) for seed in range(cfg.seeds)]
     with progress_bar("peers", sum(len(tasks) for *_, tasks in groups) * cfg.seeds) as bar:
         done = 0
         for name, n, tasks in groups:

@@ -30,7 +30,7 @@ def test_the_suite_of_peers_measures_every_estimator(monkeypatch, tmp_path):
     monkeypatch.setattr(peers, "FEW", (100,))
     mist = f"{tmp_path}/mist.safetensors"
     write_mist(Path(mist), MISTNetwork(MISTConfig(width=8, blocks=1)), {})
-    options = [f"picture={tmp_path}/peers.png", f"run={tmp_path}/run", f"mist={mist}"]
+    options = [f"picture={tmp_path}/peers.png", f"run={tmp_path}/run", f"mist_weights={mist}"]
     cfg = compose("benchmark_mi", "n=200", "seeds=2", "steps=10", *options)
     result = peers.run(cfg)
     with monkeypatch.context() as patch:
