@@ -31,7 +31,6 @@ from infoatlas_rl.baselines.infonet import InfoNetLoss, load_infonet
 from infoatlas_rl.baselines.knife import KernelDensities, KNIFETraining, train_densities
 from infoatlas_rl.baselines.minde import Denoiser, MINDETraining, Noisy, denoising_error, information, train_denoiser
 from infoatlas_rl.baselines.mist import load_mist
-from infoatlas_rl.estimator.copula import NormalScores
 from infoatlas_rl.estimator.model import InfoAtlas
 from infoatlas_rl.weights import weights_hash
 
@@ -153,10 +152,9 @@ class MIST:
         return self.quantiles(x, y)[1]
 
     def quantiles(self, x: Array, y: Array) -> tuple[float, float, float]:
-        sides = (_tensor(side)[None] for side in (x, y))
         with torch.no_grad():
-            scores = [NormalScores(side).fit_scores(side) for side in sides]
-            low, middle, high = self._network(*scores, torch.tensor([[0.05, 0.5, 0.95]]))[0].sort().values.tolist()
+            found = self._network(_tensor(x)[None], _tensor(y)[None], torch.tensor([[0.05, 0.5, 0.95]]))
+        low, middle, high = found[0].sort().values.tolist()
         return low, middle, high
 
     def parameters(self, dx: int, dy: int) -> int:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from infoatlas_rl.baselines.attention import HEADS, Attention
+from infoatlas_rl.baselines.attention import Attention, require_heads
 from infoatlas_rl.checks import check_numbers, check_samples
 from infoatlas_rl.estimator.bounds import donsker_varadhan
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
@@ -44,8 +44,7 @@ class InfoNetConfig:
 
     def __post_init__(self) -> None:
         check_numbers(self)
-        if self.width % HEADS:
-            raise ValueError(f"width has to be a multiple of {HEADS}, not {self.width}")
+        require_heads(self.width)
 
 
 class InfoNet(nn.Module):

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from infoatlas_rl.baselines.attention import HEADS, Attention
+from infoatlas_rl.baselines.attention import Attention, require_heads
 from infoatlas_rl.checks import check_numbers
+from infoatlas_rl.estimator.copula import NormalScores
 from infoatlas_rl.weights import read_model, write_model
 
 FORMAT = "mist-1"
@@ -41,8 +42,7 @@ class MISTConfig:
 
     def __post_init__(self) -> None:
         check_numbers(self)
-        if self.width % HEADS:
-            raise ValueError(f"width has to be a multiple of {HEADS}, not {self.width}")
+        require_heads(self.width)
 
 
 class Products(nn.Module):
@@ -86,8 +86,13 @@ class MISTNetwork(nn.Module):
         self.level = nn.Sequential(nn.Linear(c.width + 1, 2 * c.width), nn.GELU(), nn.Linear(2 * c.width, 1))
 
     def forward(self, x: Tensor, y: Tensor, levels: Tensor) -> Tensor:
-        """Normal scores ``(b, n, dx)`` and ``(b, n, dy)``, levels ``(b, q)`` in (0, 1), to quantiles ``(b, q)`` in nats."""
+        """Samples ``(b, n, dx)`` and ``(b, n, dy)``, levels ``(b, q)`` in (0, 1), to quantiles ``(b, q)`` in nats.
+
+        Normal scores, which have the same MI, are read in the place of the samples.
+        """
         b, n, dx = x.shape
+        with torch.no_grad():
+            x, y = (NormalScores(side).fit_scores(side) for side in (x, y))
         side = torch.cat([x.new_full((dx,), -1.0), x.new_full((y.shape[-1],), 1.0)]).expand(b, n, -1)
         values = torch.cat([x, y], -1).unsqueeze(-1)
         phases = values * self.frequencies

@@ -183,11 +183,13 @@ def from_scale(value: Tensor) -> Tensor:
     return value.exp() - 0.1
 
 
-def pinball_loss(quantiles: Tensor, truth: Tensor, weight: Tensor | None = None, levels: tuple[float, ...] = LEVELS) -> Tensor:
+def pinball_loss(
+    quantiles: Tensor, truth: Tensor, weight: Tensor | None = None, levels: tuple[float, ...] | Tensor = LEVELS
+) -> Tensor:
     """Mean pinball loss of quantiles ``(..., b, len(levels))`` of ``truth: (b,)`` on the same scale (Koenker & Bassett,
-    1978), weighted by ``weight: (b,)``."""
+    1978), weighted by ``weight: (b,)``; a tensor of levels may differ between the truths."""
     error = truth.unsqueeze(-1) - quantiles
-    level = torch.tensor(levels, device=quantiles.device)
+    level = torch.as_tensor(levels, device=quantiles.device)
     losses = torch.maximum(level * error, (level - 1) * error).mean(-1)
     return losses.mean() if weight is None else (losses * weight).mean()
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoatlas_rl.keystates.alignment import Alignment
+from infoatlas_rl.keystates.placing import smooth
 from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate
 
 Array = NDArray[np.float64]
@@ -102,9 +103,7 @@ def _rising(steps: Array) -> Array:
 
 def _rest(speed: Array) -> Array:
     """How much a demonstration rests at each of its steps ``(t,)``, of its speeds as shares of the mean speed."""
-    kernel = np.exp(-0.5 * np.arange(-3, 4) ** 2.0)
-    smooth = np.convolve(np.pad(speed, 3, mode="edge"), kernel / kernel.sum(), mode="valid")
-    return np.log(np.maximum(1.0, RESTING / (smooth + STILL)))
+    return np.log(np.maximum(1.0, RESTING / (smooth(speed, deviation=1.0) + STILL)))
 
 
 def _settled(ends: Sequence[float], steps: Array, rests: Sequence[Array]) -> NDArray[np.int64]:

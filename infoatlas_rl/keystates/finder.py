@@ -118,9 +118,9 @@ class KeyStateFinder:
     @property
     def information(self) -> Array:
         """J of the module's text at every tick, ``(T,)``, in nats; what is nearer to the ends than the window as at its edge."""
-        first, last = self._reach, self.ticks - self._reach
-        measured = smooth(self._measured[first : last + 1] / max(self.epoch, 1))
-        return np.pad(measured, (first, self.ticks - 1 - last), mode="edge") if len(measured) else np.zeros(self.ticks)
+        ticks = self._measurable
+        measured = smooth(self._measured[ticks] / max(self.epoch, 1))
+        return np.pad(measured, (ticks[0], self.ticks - 1 - ticks[-1]), mode="edge")
 
     def fit(self, checkpoint: Path | None = None) -> Iterator[dict[str, float]]:
         """Measure the whole clock ``config.epochs`` times and place the key states; yields figures per epoch.
@@ -135,7 +135,7 @@ class KeyStateFinder:
                 self._measured[places] += self._measure(places)
             self.epoch += 1
             self.cuts = []  # none, if they cannot be placed
-            self.cuts = [0, *self._place(), self.ticks]
+            self.cuts = self._places()
             moved = np.abs(np.subtract.outer(before, self.cuts))
             information = self._information() if self.estimator is not None else []
             if checkpoint is not None:
@@ -197,10 +197,14 @@ class KeyStateFinder:
 
     # --- placing ------------------------------------------------------------------------------------------------------
 
+    def _places(self) -> list[int]:
+        """The cuts: where the clock begins, all key states but the last one, and the number of ticks."""
+        return [0, *self._place(), self.ticks]
+
     def _place(self) -> list[int]:
         """First ticks of all stages but the first, ``K - 1``."""
         config, information = self.config, self.information
-        places = np.arange(self._reach, min(self.ticks - self._reach + 1, self.ticks))
+        places = self._measurable
         if self.estimator is None:
             places = places[self.clock.rest[places] * config.rest_weight > 0]
         score = self._score()
@@ -231,12 +235,16 @@ class KeyStateFinder:
         """Ticks on either side of a place whose motions are compared."""
         return max(1, min(self.config.window, self.ticks // 4))
 
+    @property
+    def _measurable(self) -> NDArray[np.int64]:
+        """The ticks with as many motions before them as after them."""
+        return np.arange(self._reach, self.ticks - self._reach + 1)
+
     def _batches(self) -> list[NDArray[np.int64]]:
         """The ticks that are measured, in parts."""
         if self.estimator is None or self.config.concepts == 1:
             return []
-        places = np.arange(self._reach, self.ticks - self._reach + 1)
-        return np.array_split(places, math.ceil(len(places) / PLACES))
+        return np.array_split(self._measurable, math.ceil(len(self._measurable) / PLACES))
 
     def _measure(self, places: NDArray[np.int64]) -> Array:
         """Information of a boundary at some ticks about the motions around it, in nats."""
@@ -297,7 +305,8 @@ class KeyStateFinder:
     def _restore(self, progress: dict[str, Any]) -> None:
         self.epoch, self.steps, self.seconds = progress["epoch"], progress["steps"], progress["seconds"]
         self._measured = progress["measured"].numpy().copy()
-        self.cuts = [0, *self._place(), self.ticks] if self.epoch else []
+        if self.epoch:
+            self.cuts = self._places()
 
     def _identity(self) -> dict[str, Any]:
         digest = hashlib.sha256(np.ascontiguousarray(self.trajectories.states).tobytes()).hexdigest()

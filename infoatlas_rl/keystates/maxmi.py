@@ -140,11 +140,10 @@ class MaxMIFinder(KeyStateFinder):
         return super()._progress() | {"logits": self.logits.detach(), "optimizer": self._optimizer.state_dict()}
 
     def _restore(self, progress: dict[str, Any]) -> None:
-        self.epoch, self.steps, self.seconds = progress["epoch"], progress["steps"], progress["seconds"]
         with torch.no_grad():
             self.logits.copy_(progress["logits"])
         self._optimizer.load_state_dict(progress["optimizer"])
-        self.cuts = self._places()
+        super()._restore(progress)  # after the logits, which say where the cuts are
 
 
 def make_finder(trajectories: TrajectorySet, estimator: Estimator | None, config: KeyStateConfig) -> KeyStateFinder:

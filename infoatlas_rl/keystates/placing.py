@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,11 +17,10 @@ LEVEL = 1e-6
 """Scores that differ by less are alike."""
 
 
-def smooth(values: Array) -> Array:
-    """Values ``(T,)`` along the clock, averaged over a tick."""
-    reach = math.ceil(4 * KERNEL)
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / KERNEL) ** 2)
-    return np.convolve(np.pad(values, reach, mode="edge"), kernel / kernel.sum(), mode="valid")
+def smooth(values: Array, deviation: float = KERNEL) -> Array:
+    """Values ``(t,)``, one after the other, averaged with their neighbours; the standard deviation of the kernel is up to 1."""
+    kernel = np.exp(-0.5 * (np.arange(-3, 4) / deviation) ** 2)
+    return np.convolve(np.pad(values, 3, mode="edge"), kernel / kernel.sum(), mode="valid")
 
 
 def peaks(score: Array, places: NDArray[np.int64], gap: float) -> list[int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from infoatlas_rl.baselines.mist import MISTNetwork
 from infoatlas_rl.checks import check_numbers
-from infoatlas_rl.estimator.copula import NormalScores
+from infoatlas_rl.estimator.calibration import pinball_loss
 from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems, sample_sizes
 
 LEVELS = 8
@@ -36,8 +36,7 @@ class MISTTraining:
 
 def pinball(predicted: Tensor, truth: Tensor, levels: Tensor) -> Tensor:
     """Mean quantile loss of ``(b, q)`` against ``(b,)``, on the scale log(1 + nats), which quantiles do not depend on."""
-    error = truth.log1p().unsqueeze(-1) - predicted.log1p()
-    return torch.maximum(levels * error, (levels - 1) * error).mean()
+    return pinball_loss(predicted.log1p(), truth.log1p(), levels=levels)
 
 
 def train_step(model: MISTNetwork, optimizer: torch.optim.Optimizer, config: MISTTraining, step: int) -> dict[str, float]:
@@ -50,9 +49,7 @@ def train_step(model: MISTNetwork, optimizer: torch.optim.Optimizer, config: MIS
     batch = min(max(config.entries // (n * (dx + dy)), 4), 48)
     problems = sample_problems(batch, n, dx, dy, atlas, generator)
     levels = torch.rand(batch, LEVELS, generator=generator).clamp(0.01, 0.99)
-    with torch.no_grad():
-        x, y = (NormalScores(side).fit_scores(side) for side in (problems.x, problems.y))
-    loss = pinball(model(x, y, levels), problems.mi.clamp(min=0), levels)
+    loss = pinball(model(problems.x, problems.y, levels), problems.mi.clamp(min=0), levels)
     cosine = 0.51 + 0.49 * math.cos(math.pi * step / config.steps)
     for group in optimizer.param_groups:
         group["lr"] = config.learning_rate * min(1.0, (step + 1) / 300) * cosine

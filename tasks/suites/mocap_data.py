@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 Array = NDArray[np.float64]
 
@@ -77,8 +78,7 @@ def read_clip(path: Path) -> tuple[dict[str, Array], Array]:
     rotations, at = {"root": _rotation(frames[:, 4:8])}, 8
     for joint in JOINTS:
         if joint.endswith(("knee", "elbow")):  # hinges about z
-            half, zero = frames[:, at] / 2, np.zeros(len(frames))
-            rotations[joint] = _rotation(np.stack([np.cos(half), zero, zero, np.sin(half)], 1))
+            rotations[joint] = Rotation.from_euler("z", frames[:, at : at + 1]).as_matrix()
             at += 1
         else:
             rotations[joint] = _rotation(frames[:, at : at + 4])
@@ -122,10 +122,4 @@ def _numbers(text: str) -> Array:
 
 def _rotation(quaternion: Array) -> Array:
     """Matrices ``(t, 3, 3)`` of quaternions w, x, y, z."""
-    w, x, y, z = (quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)).T
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.stack([np.stack(row, -1) for row in rows], -2)
+    return Rotation.from_quat(quaternion[:, [1, 2, 3, 0]]).as_matrix()

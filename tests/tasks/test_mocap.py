@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-pytest.importorskip("omegaconf")
+pytest.importorskip("scipy")
 
 from infoatlas_rl.tasks.suites import mocap_data
 from infoatlas_rl.tasks.suites.mocap_data import JOINTS, UPRIGHT, limb_tracks, read_clip, read_skeleton
