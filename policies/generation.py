@@ -20,18 +20,24 @@ from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.envs import make_env, read_geometry
 from infoatlas_rl.maniskill.recording import SOURCE_MODE, MadeFor, recording
 from infoatlas_rl.maniskill.tasks import Task
+from infoatlas_rl.policies.agreement import agreeing_cuts
 from infoatlas_rl.policies.references import Course, find_references
 from infoatlas_rl.policies.replay import Plan, Replay
 
+REPLAY = 2
+"""Counts up where a plan is replayed in another way, so that files of both are not mixed."""
 
-def make_plan(demos: DemonstrationSet, cuts: NDArray[np.int64]) -> Plan:
-    """The plan of demonstrations that are cut at ``cuts (n, k)``, the last of which is their end.
+
+def make_plan(demos: DemonstrationSet, cuts: NDArray[np.int64], *, agree: bool = True) -> Plan:
+    """The plan of demonstrations that are cut at ``cuts (n, k)``, the last of which is their end; with ``agree`` the others are
+    moved to where the demonstrations agree.
 
     Raises:
         ValueError: they were recorded with another control mode than ``pd_joint_pos``, or show no object that is moved.
     """
     demos.require_control_mode(SOURCE_MODE, "what is replayed are the poses that joint targets stand for")
     courses = [Course.of(demo, demos.task) for demo in demos]
+    cuts = agreeing_cuts(courses, cuts, demos.task) if agree else cuts
     return Plan(courses, cuts, find_references(courses, cuts, demos.task))
 
 
@@ -90,6 +96,6 @@ def generate_chunk(task: Task, plan: Plan, seeds: list[int], part: Path, made_fo
 def _digest(demos: DemonstrationSet, plan: Plan) -> str:
     """What demonstrations that are made of a plan depend on, as 16 digits."""
     references = [(r.actor, r.turns, r.carried) for r in plan.references]
-    content = [demos.task.name, [demo.seed for demo in demos], plan.cuts.tolist(), references]
+    content = [REPLAY, demos.task.name, [demo.seed for demo in demos], plan.cuts.tolist(), references]
     actions = b"".join(np.ascontiguousarray(demo.actions).tobytes() for demo in demos)
     return hashlib.sha256(json.dumps(content).encode() + actions).hexdigest()[:16]

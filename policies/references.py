@@ -115,7 +115,13 @@ def find_references(courses: Sequence[Course], cuts: NDArray[np.int64], task: Ta
         )
     names = [name for name in courses[0].actors if name in moving or len(courses) < 2 or _differs(courses, name)]
     parts = [course.stretches(row) for course, row in zip(courses, cuts, strict=True)]
-    return [_reference(courses, [part[k] for part in parts], names, task) for k in range(cuts.shape[1])]
+    found: list[Reference] = []
+    before = None
+    for k in range(cuts.shape[1]):
+        stretch = [part[k] for part in parts]
+        found.append(_reference(courses, stretch, names, task, before))
+        before = found[-1].carried if any(end > first for first, end in stretch) else before
+    return found
 
 
 def describe(cuts: NDArray[np.int64], references: Sequence[Reference]) -> Table:
@@ -161,11 +167,13 @@ def step_lengths(path: Pose) -> Tensor:
     return way(path[:-1], path[1:])
 
 
-def _reference(courses: Sequence[Course], parts: list[tuple[int, int]], names: list[str], task: Task) -> Reference:
+def _reference(
+    courses: Sequence[Course], parts: list[tuple[int, int]], names: list[str], task: Task, before: str | None
+) -> Reference:
     shown = [(course, first, end) for course, (first, end) in zip(courses, parts, strict=True) if end > first]
     if not shown:
         return Reference(None)
-    carried = _carried(shown, task)
+    carried = _carried(shown, task, before)
     names = [name for name in names if carried is None or name not in (carried, task.object)]
     ends = []
     for course, first, end in shown:
@@ -181,7 +189,7 @@ def _reference(courses: Sequence[Course], parts: list[tuple[int, int]], names: l
     for name in names:
         for turns in (False, True):
             symmetry = symmetry_rotations(task, name) if turns else FLIPS[:1]
-            seen = [_frame(pose, turns).inverse() @ end for pose, end in zip(frames[name], ends, strict=True)]
+            seen = [frame_of(pose, turns).inverse() @ end for pose, end in zip(frames[name], ends, strict=True)]
             variances = _variances(seen, flips, symmetry)
             information = sum(1.5 * math.log(w / v) for w, v in zip(world, variances, strict=True))
             if information > best.information + TURNING * turns:
@@ -189,17 +197,19 @@ def _reference(courses: Sequence[Course], parts: list[tuple[int, int]], names: l
     return best
 
 
-def _carried(shown: Sequence[tuple[Course, int, int]], task: Task) -> str | None:
-    """What moves with the gripper from the beginning to the end of a stretch, in most demonstrations: of the manipulated object
-    its tip, where it has one."""
+def _carried(shown: Sequence[tuple[Course, int, int]], task: Task, before: str | None) -> str | None:
+    """What moves with the gripper from the beginning to the end of a stretch, in most demonstrations, or rests with it after it
+    was carried ``before`` and not let go: of the manipulated object its tip, where it has one."""
     for name in shown[0][0].actors:
+        part = TIP if name == task.object and TIP in shown[0][0].actors else name
         votes = []
         for course, first, end in shown:
             pose = course.actors[name][first:end]
             way, slip = _travel(pose), _travel(course.tcp[first:end].inverse() @ pose)
-            votes.append(way > MOVED and slip < CARRIED[0] + CARRIED[1] * way)
+            kept = part == before and np.ptp(course.gripper[max(first - 1, 0) : end]) < 1
+            votes.append((way > MOVED or kept) and slip < CARRIED[0] + CARRIED[1] * way)
         if np.mean(votes) > 0.5:
-            return TIP if name == task.object and TIP in shown[0][0].actors else name
+            return part
     return None
 
 
@@ -228,7 +238,8 @@ def _may_turn(actor: str, task: Task) -> bool:
     return actor != task.target or task.aims
 
 
-def _frame(pose: Pose, turns: bool) -> Pose:
+def frame_of(pose: Pose, turns: bool) -> Pose:
+    """The frame of an object at a pose, with its rotation or with that of the world."""
     return pose if turns else Pose(pose.position, torch.eye(3))
 
 

@@ -4,7 +4,8 @@ As in MimicGen (Mandlekar et al. 2023), where people mark the subtasks by hand a
 states mark them, and the object is found (:mod:`~infoatlas_rl.policies.references`). A stretch is moved as its reference is: from
 where that was when the stretch began to where it is now. What the gripper carries is moved likewise, and the gripper with it as
 it holds it now. The gap between the end of one stretch and the beginning of the next is closed along the first part of the
-latter, and no step is longer than those of the demonstration. The arm follows by the simulator's inverse kinematics.
+latter, and no step is longer than those of the demonstration. The arm follows by the simulator's inverse kinematics. Objects that
+are heavier than in the demonstration sink, and slip: while something is carried, the commands make up for it.
 """
 
 from __future__ import annotations
@@ -38,6 +39,13 @@ PATIENCE = 15
 """Steps at the end in which the scene may come to rest."""
 WITHIN = 0.002, 0.02
 """A pose is reached to this, in m and rad."""
+SIZE_COUNTS = 20.0
+"""A demonstration with an object of another size fits a scene as badly as one that has to be moved so many times as far: moved, a
+path leads where it led, but a longer peg meets the hole elsewhere."""
+MAKING_UP = 0.1
+"""Share of the distance to where something carried should be that each step adds to the commands."""
+MOST_ADDED = 0.02
+"""What is added in all is at most this, in m."""
 FINGERS = 0.04, 0.04
 """Joints of the open gripper, in m; they do not matter to the kinematics of the arm."""
 
@@ -78,12 +86,18 @@ class Replay:
         geometry = read_geometry(self.env, self.task)
         course, cuts = self._chosen(self._actors(geometry), geometry)
         joints, steps, ends, solved = arm.joints(), 0, [], False
-        now = arm.pose(joints)
+        now, added = arm.pose(joints), torch.zeros(3)
         for number, (first, end) in enumerate(course.stretches(cuts)):
             if end > first:
-                path = self._moved(course, first, end, self.plan.references[number], now, arm.gripper(), self._actors(geometry))
+                reference, made_up_at = self.plan.references[number], -1
+                if reference.carried is None:
+                    now, added = Pose(now.position + added, now.rotation), torch.zeros(3)
+                path, places = self._moved(course, first, end, reference, now, arm.gripper(), self._actors(geometry))
                 for t, target in _paced(now, path, course.pace):
-                    joints = arm.follow(target, joints, course.joints[first + t])
+                    if places is not None and t > made_up_at and course.gripper[first + t] < 0:
+                        added = _more(added, places[t] - self._actors(geometry)[reference.carried].position)
+                        made_up_at = t
+                    joints = arm.follow(Pose(target.position + added, target.rotation), joints, course.joints[first + t])
                     if joints is None:
                         return Outcome(f"stretch {number + 1} leads out of reach", tuple(ends))
                     solved, steps = self._step(joints, float(course.gripper[first + t])), steps + 1
@@ -108,7 +122,7 @@ class Replay:
         used = {(reference.actor, reference.turns) for reference in self.plan.references if reference.actor is not None}
 
         def effort(course: Course) -> float:
-            cost = 0.0 if geometry is None else float(np.linalg.norm(geometry.half_size - course.half_size))
+            cost = 0.0 if geometry is None else SIZE_COUNTS * float(np.linalg.norm(geometry.half_size - course.half_size))
             for name, turns in used:
                 there, here = course.actors[name][0], actors[name]
                 cost += float((here.position - there.position).norm())
@@ -121,35 +135,50 @@ class Replay:
 
     def _moved(
         self, course: Course, first: int, end: int, reference: Reference, now: Pose, tcp: Pose, actors: dict[str, Pose]
-    ) -> Pose:
-        """The commands of a stretch in this scene, ``(end - first,)``; ``now`` is the command before, ``tcp`` the gripper."""
+    ) -> tuple[Pose, Tensor | None]:
+        """The commands of a stretch of t steps in this scene, and where what is carried should be before each of them ``(t, 3)``.
+
+        ``now`` is the command before, ``tcp`` the gripper. Carried, a thing should be as far behind the command before as it was
+        in the demonstration.
+        """
         commands = course.commands[first:end]
         if reference.carried is None:
-            path = self._with_reference(commands, course, first, reference, now, actors)
-        else:
-            carried = actors[reference.carried]
-            held, held_now = course.tcp[first].inverse() @ course.actors[reference.carried][first], tcp.inverse() @ carried
-            path = self._with_reference(commands @ held, course, first, reference, carried, actors) @ held_now.inverse()
-        return _joined(path, now, _shares(commands))
+            path, _ = self._with_reference(commands, course, first, reference, now, actors)
+            return _joined(path, now, _shares(commands)), None
+        shown, carried = course.actors[reference.carried], actors[reference.carried]
+        held, held_now = course.tcp[first].inverse() @ shown[first], tcp.inverse() @ carried
+        path, turn = self._with_reference(commands @ held, course, first, reference, carried, actors)
+        path = _joined(path @ held_now.inverse(), now, _shares(commands))
+        before = np.maximum(np.arange(first, end) - 1, 0)
+        behind = shown.position[first:end] - (course.commands[before] @ held).position
+        led = Pose.cat([now[None], path[:-1]]) @ held_now
+        return path, led.position + turned(behind, turn)
 
     def _with_reference(
         self, path: Pose, course: Course, first: int, reference: Reference, now: Pose, actors: dict[str, Pose]
-    ) -> Pose:
-        """The path of something that is at ``now``, moved as the reference is."""
+    ) -> tuple[Pose, Tensor]:
+        """The path of something that is at ``now``, moved as the reference is, and the rotation by which it was turned."""
         if not reference.turns:
             kept = now.rotation @ path.rotation[0].mT @ path.rotation  # the rotation goes on from what it is
             if reference.actor is None:
-                return Pose(path.position, kept)
-            return Pose(path.position + actors[reference.actor].position - course.actors[reference.actor][first].position, kept)
+                return Pose(path.position, kept), torch.eye(3)
+            moved_by = actors[reference.actor].position - course.actors[reference.actor][first].position
+            return Pose(path.position + moved_by, kept), torch.eye(3)
         there, here = course.actors[reference.actor][first], actors[reference.actor]
 
         def moved(turn: Tensor, flip: Tensor) -> Pose:
             return Pose(here.position + turned(path.position - there.position, turn), turn @ path.rotation @ flip)
 
         turns = here.rotation @ symmetry_rotations(self.task, reference.actor) @ there.rotation.mT
-        options = [moved(turn, flip) for turn in turns for flip in (FLIPS if reference.carried is None else FLIPS[:1])]
+        options = [(moved(turn, flip), turn) for turn in turns for flip in (FLIPS if reference.carried is None else FLIPS[:1])]
         # Of all ways that look the same, the one for which the least is turned.
-        return min(options, key=lambda option: float(rotation_vector(option.rotation[-1] @ now.rotation.mT).norm()))
+        return min(options, key=lambda option: float(rotation_vector(option[0].rotation[-1] @ now.rotation.mT).norm()))
+
+
+def _more(added: Tensor, distance: Tensor) -> Tensor:
+    """What is added to the commands ``(3,)``, after one more step in which what is carried is so far from where it should be."""
+    added = added + MAKING_UP * distance
+    return added * (MOST_ADDED / max(float(added.norm()), MOST_ADDED))
 
 
 def _shares(path: Pose) -> Tensor:

@@ -38,6 +38,7 @@ SPACING = 10
 ARMS = {
     "infoatlas": ("keystates", "infoatlas", {}),
     "infoatlas, nearest object": ("keystates", "infoatlas", {}),
+    "infoatlas, cuts as found": ("keystates", "infoatlas", {}),
     "infonet": ("keystates", "infonet", {}),
     "mine-100": ("keystates", "mine", {"steps": 100}),
     "velocity": ("velocity", "none", {}),
@@ -45,8 +46,8 @@ ARMS = {
     "none": ("none", "none", {}),
     "events": ("events", "none", {}),
 }
-"""Name of an arm to its cuts, its estimator, and options of it. What a stretch moves with is found by mutual information in all
-of them but "nearest object"."""
+"""Name of an arm to its cuts, its estimator, and options of it. In all of them but "nearest object" what a stretch moves with is
+found by mutual information, and in all but "cuts as found" cuts are moved to where the demonstrations agree."""
 FEW = ("infoatlas", "even")
 """Arms that are run with every number of demonstrations."""
 
@@ -112,20 +113,21 @@ def measure_rate(job: Job) -> None:
     demos = replace(demos, demonstrations=demos.demonstrations[first:])
     cuts, estimator, options = ARMS[job.arm]
     estimator = instantiate(OmegaConf.load(CONFIGS / "estimator" / f"{estimator}.yaml"), **options) or None
-    plan = make_plan(demos, find_cuts(cuts, demos, estimator, KeyStateConfig(concepts=job.concepts, seed=job.seed)))
+    found = find_cuts(cuts, demos, estimator, KeyStateConfig(concepts=job.concepts, seed=job.seed))
+    plan = make_plan(demos, found, agree=not job.arm.endswith("as found"))
     if job.arm.endswith("nearest object"):
         few = slice(ENOUGH - 1)  # of which nothing can be estimated
         plan = replace(plan, references=find_references(plan.courses[few], plan.cuts[few], task))
     env = make_env(task, control_mode=SOURCE_MODE, obs_mode="none")
     replay = Replay(env, task, plan)
-    found = {seed: replay(seed) for seed in job.scenes}
+    outcome_of = {seed: replay(seed) for seed in job.scenes}
     env.close()
-    solved = [seed for seed, outcome in found.items() if outcome.reason is None]
-    reasons = sorted({outcome.reason for outcome in found.values() if outcome.reason is not None})
+    solved = [seed for seed, outcome in outcome_of.items() if outcome.reason is None]
+    reasons = sorted({outcome.reason for outcome in outcome_of.values() if outcome.reason is not None})
     content = {
         "solved": solved,
-        "scenes": len(found),
-        "reasons": {reason: sum(outcome.reason == reason for outcome in found.values()) for reason in reasons},
+        "scenes": len(outcome_of),
+        "reasons": {reason: sum(outcome.reason == reason for outcome in outcome_of.values()) for reason in reasons},
         "cuts": plan.cuts.tolist(),
         "references": [[r.actor, r.turns, r.carried] for r in plan.references],
         "weights_sha256": weights_hash("base"),
@@ -176,6 +178,7 @@ def _collect(cfg: DictConfig) -> dict[str, Any]:
             entry = rates.setdefault(job.arm, {}).setdefault(str(job.count), {"seeds": [], "k_by_seed": [], "n": found["scenes"]})
             entry["seeds"].append(job.seed)
             entry["k_by_seed"].append(len(found["solved"]))
+    made = {"generated": cfg.generated, "weights_sha256": weights_hash("base"), **provenance("benchmark_generation")}
     policies: dict[str, Any] = {}
     for how in ("generated", "alone"):
         for count in cfg.policies:
@@ -188,14 +191,12 @@ def _collect(cfg: DictConfig) -> dict[str, Any]:
                 policies.setdefault(how, {})[str(count)] = entry
     if not rates and not policies:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
-    result = {
-        "rates": rates,
-        "policies": policies,
-        "generated": cfg.generated,
-        "weights_sha256": weights_hash("base"),
-        **provenance("benchmark_generation"),
+    # Rates and policies are run at different times: what only=... leaves out keeps its figures, and what they were made with.
+    parts = {
+        part: {**found, "made": made} for part, found in (("rates", rates), ("policies", policies)) if cfg.only in (None, part)
     }
-    content = keep_result(Path(cfg.out), cfg.env.name, result)
+    content = keep_result(Path(cfg.out), cfg.env.name, parts, merge=True)
+    result = content[cfg.env.name]
     for table in (rate_table(content), policy_table(content)):
         print(table.text())
     return result
@@ -204,11 +205,11 @@ def _collect(cfg: DictConfig) -> dict[str, Any]:
 def rate_table(content: dict[str, Any]) -> Table:
     """Task to result: rates by arm and number of demonstrations."""
     envs = list(content)
-    counts = sorted({int(c) for env in envs for arm in content[env]["rates"].values() for c in arm})
+    counts = sorted({int(c) for env in envs for arm in ARMS for c in content[env].get("rates", {}).get(arm, {})})
     rows = []
     for count in counts:
         for arm in ARMS:
-            cells = [content[env]["rates"].get(arm, {}).get(str(count)) for env in envs]
+            cells = [content[env].get("rates", {}).get(arm, {}).get(str(count)) for env in envs]
             if any(cells):
                 name = f"**{arm}**" if arm == "infoatlas" else arm
                 rows.append([str(count), name, *("" if cell is None else _rate(cell) for cell in cells)])
@@ -224,7 +225,7 @@ def _rate(cell: dict[str, Any]) -> str:
 
 def policy_table(content: dict[str, Any]) -> Table:
     """Task to result: success of policies from a few demonstrations, alone and with generation."""
-    envs = [env for env in content if content[env]["policies"]]
+    envs = [env for env in content if len(content[env].get("policies", {})) > 1]
     rows = []
     for how in ("alone", "generated"):
         for count in sorted({int(c) for env in envs for c in content[env]["policies"].get(how, {})}):

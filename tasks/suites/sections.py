@@ -246,7 +246,7 @@ def generated(part: str) -> str:
     """Demonstrations from a few."""
     content = _result("generation")
     table = {"rates": generation.rate_table, "policies": generation.policy_table}[part](content)
-    return f"{table.markdown()}\n\n{_sources(content, 'generation', lambda entry: '', lambda entry: entry)}"
+    return f"{table.markdown()}\n\n{_sources(content, 'generation', lambda entry: '', lambda entry: entry[part]['made'])}"
 
 
 def generated_short() -> str:

@@ -69,6 +69,15 @@ def test_rates_and_policies_are_gathered(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "85 ± 5 %" in said
     assert "20.0 % (2 of 10; 6 to 51)" in said
+    # What is left out keeps its figures, and what they were made with.
+    cfg.only = "rates"
+    jobs[0].path.write_text(json.dumps({"solved": [], "scenes": 10, "weights_sha256": weights_hash("base")}))
+    (tmp_path / "run" / "generated-5-0" / "unseen.json").unlink()
+    generation.run(cfg)
+    kept = json.loads((tmp_path / "out.json").read_text())["PickCube"]
+    assert kept["policies"] == content["policies"]
+    assert kept["rates"] != content["rates"]
+    assert kept["rates"]["made"]["weights_sha256"] == weights_hash("base")
     jobs[0].path.write_text(json.dumps({"solved": [], "scenes": 10, "weights_sha256": "of others"}))
     with pytest.raises(ValueError, match="other InfoAtlas weights; remove it"):
         generation.run(cfg)
