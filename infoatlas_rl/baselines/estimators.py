@@ -139,12 +139,12 @@ class MIST:
     It has seen up to 1000 samples and 10 columns a side; more are read as they are.
 
     Args:
-        weights: path of what ``tasks/pretrain_mist.py`` has written; none are released.
+        weights: ``mist``, the released ones, or a file that ``tasks/pretrain_mist.py`` has written.
     """
 
     name = "MIST"
 
-    def __init__(self, weights: str | Path) -> None:
+    def __init__(self, weights: str | Path = "mist") -> None:
         self.settings = {"weights": str(weights), "sha256": weights_hash(weights)}
         self._network = load_mist(weights)
 
