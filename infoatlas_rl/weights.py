@@ -44,19 +44,29 @@ def released(file_format: str | None = None) -> dict[str, dict[str, str]]:
     return {name: entry for name, entry in entries.items() if file_format in (None, entry["format"])}
 
 
+def released_entry(name: str, file_format: str | None = None) -> dict[str, str]:
+    """What the manifest says of a name.
+
+    Raises:
+        WeightsError: no such name, or none of this format.
+    """
+    entries = released(file_format)
+    if name not in entries:
+        raise WeightsError(f"no released weights {name!r}; there are {', '.join(entries)}, or give a path to a .safetensors file")
+    return entries[name]
+
+
 def released_file(name: str, file_format: str) -> Path:
     """The released file of a name, if it is what the manifest says.
 
     Raises:
         WeightsError: no such name among the files of this format, no such file, or a wrong checksum (both are named).
     """
-    entries = released(file_format)
-    if name not in entries:
-        raise WeightsError(f"no released weights {name!r}; there are {', '.join(entries)}, or give a path to a .safetensors file")
-    path = pretrained_folder() / entries[name]["file"]
+    entry = released_entry(name, file_format)
+    path = pretrained_folder() / entry["file"]
     if not path.is_file():
         raise WeightsError(f"{path} is missing: the installation is incomplete; reinstall infoatlas-rl")
-    expected, actual = entries[name]["sha256"], sha256(path)
+    expected, actual = entry["sha256"], sha256(path)
     if actual != expected:
         raise WeightsError(f"{path} is damaged: sha256 is {actual}, the manifest says {expected}; reinstall infoatlas-rl")
     return path
@@ -75,9 +85,22 @@ def release_file(source: Path, name: str, file: str, file_format: str, folder: P
     return target
 
 
+def weights_file(name: str | Path, file_format: str) -> Path:
+    """Of released weights by name, or the path itself.
+
+    Raises:
+        WeightsError: as :func:`released_file`.
+    """
+    return Path(name) if str(name).endswith(".safetensors") else released_file(str(name), file_format)
+
+
 def weights_hash(name: str | Path) -> str:
-    """SHA-256 of released weights or of a weights file."""
-    return sha256(name) if str(name).endswith(".safetensors") else released()[name]["sha256"]
+    """SHA-256 of released weights or of a weights file.
+
+    Raises:
+        WeightsError: no such name.
+    """
+    return sha256(name) if str(name).endswith(".safetensors") else released_entry(str(name))["sha256"]
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -19,15 +19,14 @@ from infoatlas_rl.maniskill.tasks import Task
 from infoatlas_rl.policies.references import (
     ACCURACY,
     ENOUGH,
-    FLIPS,
     Course,
     Reference,
     find_references,
     frame_of,
-    symmetry_rotations,
+    looking_alike,
     way,
 )
-from infoatlas_rl.policies.scene import Pose, rotation_vector, turned
+from infoatlas_rl.policies.scene import Pose, rotation_vector
 
 REACH = 15
 """Steps by which a cut is moved at most."""
@@ -44,7 +43,7 @@ def agreeing_cuts(courses: Sequence[Course], cuts: NDArray[np.int64], task: Task
     if len(courses) < ENOUGH:
         return cuts
     for number in range(cuts.shape[1] - 1):
-        reference = find_references(courses, cuts, task)[number]
+        reference = find_references(courses, cuts[:, : number + 2], task)[number]
         if reference.actor is not None:
             cuts[:, number] = _agreed(courses, cuts, number, reference, task)
     return cuts
@@ -88,10 +87,8 @@ def _seen(
     courses: Sequence[Course], cuts: NDArray[np.int64], number: int, reference: Reference, task: Task
 ) -> list[NDArray[np.float64]]:
     """Where the gripper has been led to, or what it carries is, when a course is cut at each of its t steps, in the frame of the
-    reference ``(t + 1, 6)``: positions and rotation vectors; seen and held, of all that look the same, as it is nearest to the
-    first course at its cut."""
-    flips = FLIPS if reference.carried is None else FLIPS[:1]
-    symmetry = symmetry_rotations(task, reference.actor) if reference.turns else FLIPS[:1]
+    reference ``(t + 1, 6)``: positions and rotation vectors; of all that looks alike, as it is nearest to the first course at its
+    cut."""
     found: list[NDArray[np.float64]] = []
     nearest_to: Pose | None = None
     for course, row in zip(courses, cuts, strict=True):
@@ -102,9 +99,8 @@ def _seen(
             led = Pose.cat([course.actors[reference.carried], course.actors[reference.carried][-1:]])
         path = frame_of(course.actors[reference.actor][first], reference.turns).inverse() @ led
         nearest_to = path[step] if nearest_to is None else nearest_to
-        options = [Pose(turned(path.position, s.mT), s.mT @ path.rotation @ flip) for s in symmetry for flip in flips]
-        ways = [float(way(nearest_to, option[step])) for option in options]
-        chosen = options[int(np.argmin(ways))]
+        options = looking_alike(path, reference, task)
+        chosen = options[int(np.argmin([float(way(nearest_to, option[step])) for option in options]))]
         turns = rotation_vector(chosen.rotation @ nearest_to.rotation.mT)
         found.append(np.concatenate([chosen.position.numpy(), turns.numpy()], axis=1).astype(np.float64))
     return found

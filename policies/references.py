@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -99,6 +99,11 @@ class Reference:
     """What the gripper carries from the beginning to the end of the stretch."""
     information: float = math.nan
     """Of the actor about the end of the stretch, in nats; NaN where there are too few demonstrations to tell."""
+
+    @property
+    def flips(self) -> Tensor:
+        """Rotations of the gripper after which it holds the same: none but that it has while it carries something."""
+        return FLIPS if self.carried is None else FLIPS[:1]
 
 
 def find_references(courses: Sequence[Course], cuts: NDArray[np.int64], task: Task) -> list[Reference]:
@@ -184,16 +189,16 @@ def _reference(
         distance = {name: _distance(frames[name], ends) for name in names}
         nearest = min(distance, key=distance.__getitem__) if names else None
         return Reference(nearest, nearest is not None and _may_turn(nearest, task), carried)
-    flips = FLIPS if carried is None else FLIPS[:1]
-    world, best = _variances(ends, flips, FLIPS[:1]), Reference(None, carried=carried, information=0.0)
+    best = Reference(None, carried=carried, information=0.0)
+    world = _variances(ends, best, task)
     for name in names:
         for turns in (False, True):
-            symmetry = symmetry_rotations(task, name) if turns else FLIPS[:1]
+            tried = Reference(name, turns, carried)
             seen = [frame_of(pose, turns).inverse() @ end for pose, end in zip(frames[name], ends, strict=True)]
-            variances = _variances(seen, flips, symmetry)
+            variances = _variances(seen, tried, task)
             information = sum(1.5 * math.log(w / v) for w, v in zip(world, variances, strict=True))
             if information > best.information + TURNING * turns:
-                best = Reference(name, turns, carried, information)
+                best = replace(tried, information=information)
     return best
 
 
@@ -213,16 +218,20 @@ def _carried(shown: Sequence[tuple[Course, int, int]], task: Task, before: str |
     return None
 
 
-def _variances(poses: Sequence[Pose], flips: Tensor, symmetry: Tensor) -> tuple[float, float]:
-    """Variances of position and rotation vector of m courses ``(t,)`` in the frame of an object, mean over t.
+def looking_alike(path: Pose, reference: Reference, task: Task) -> list[Pose]:
+    """All that a path in the frame of a reference may as well be: seen from an object that looks the same, and held by a flipped
+    gripper. The first of them is the path."""
+    symmetry = symmetry_rotations(task, reference.actor) if reference.turns else FLIPS[:1]
+    return [Pose(turned(path.position, s.mT), s.mT @ path.rotation @ flip) for s in symmetry for flip in reference.flips]
 
-    Each may as well be seen from an object that looks the same, and held by a flipped gripper: as it is nearest to the first.
-    """
+
+def _variances(poses: Sequence[Pose], reference: Reference, task: Task) -> tuple[float, float]:
+    """Variances of position and rotation vector of m courses ``(t,)`` in the frame of a reference, mean over t; of all that looks
+    alike, as it is nearest to the first."""
     first = poses[0]
     chosen = [first]
     for pose in poses[1:]:
-        options = [Pose(turned(pose.position, s.mT), s.mT @ pose.rotation @ flip) for s in symmetry for flip in flips]
-        chosen.append(min(options, key=lambda option: float(way(first, option).mean())))
+        chosen.append(min(looking_alike(pose, reference, task), key=lambda option: float(way(first, option).mean())))
     turns = torch.stack([rotation_vector(pose.rotation @ first.rotation.mT) for pose in chosen])
     columns = torch.stack([pose.position for pose in chosen]), turns
     place, turn = (max(float(c.var(0).mean()), least**2) for c, least in zip(columns, ACCURACY, strict=True))

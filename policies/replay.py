@@ -5,7 +5,7 @@ states mark them, and the object is found (:mod:`~infoatlas_rl.policies.referenc
 where that was when the stretch began to where it is now. What the gripper carries is moved likewise, and the gripper with it as
 it holds it now. The gap between the end of one stretch and the beginning of the next is closed along the first part of the
 latter, and no step is longer than those of the demonstration. The arm follows by the simulator's inverse kinematics. Objects that
-are heavier than in the demonstration sink, and slip: while something is carried, the commands make up for it.
+are heavier than in the demonstration sink, and slip: while something is carried, the commands make up for it, little by little.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from torch import Tensor
 from infoatlas_rl.maniskill.envs import read_geometry
 from infoatlas_rl.maniskill.tasks import Geometry, Task
 from infoatlas_rl.policies.references import (
-    FLIPS,
     METRES_PER_RADIAN,
     Course,
     Reference,
@@ -89,14 +88,13 @@ class Replay:
         now, added = arm.pose(joints), torch.zeros(3)
         for number, (first, end) in enumerate(course.stretches(cuts)):
             if end > first:
-                reference, made_up_at = self.plan.references[number], -1
+                reference = self.plan.references[number]
                 if reference.carried is None:
                     now, added = Pose(now.position + added, now.rotation), torch.zeros(3)
                 path, places = self._moved(course, first, end, reference, now, arm.gripper(), self._actors(geometry))
-                for t, target in _paced(now, path, course.pace):
-                    if places is not None and t > made_up_at and course.gripper[first + t] < 0:
+                for t, begins, target in _paced(now, path, course.pace):
+                    if places is not None and begins and course.gripper[first + t] < 0:
                         added = _more(added, places[t] - self._actors(geometry)[reference.carried].position)
-                        made_up_at = t
                     joints = arm.follow(Pose(target.position + added, target.rotation), joints, course.joints[first + t])
                     if joints is None:
                         return Outcome(f"stretch {number + 1} leads out of reach", tuple(ends))
@@ -170,7 +168,7 @@ class Replay:
             return Pose(here.position + turned(path.position - there.position, turn), turn @ path.rotation @ flip)
 
         turns = here.rotation @ symmetry_rotations(self.task, reference.actor) @ there.rotation.mT
-        options = [(moved(turn, flip), turn) for turn in turns for flip in (FLIPS if reference.carried is None else FLIPS[:1])]
+        options = [(moved(turn, flip), turn) for turn in turns for flip in reference.flips]
         # Of all ways that look the same, the one for which the least is turned.
         return min(options, key=lambda option: float(rotation_vector(option[0].rotation[-1] @ now.rotation.mT).norm()))
 
@@ -194,15 +192,16 @@ def _joined(path: Pose, now: Pose, shares: Tensor) -> Pose:
     return Pose(path.position + left * (now.position - path.position[0]), rotation_matrix(left * turn) @ path.rotation)
 
 
-def _paced(now: Pose, path: Pose, pace: float) -> Iterator[tuple[int, Pose]]:
-    """The poses of a path, each with its number, and as many on the way to it as keep every step below ``pace``."""
+def _paced(now: Pose, path: Pose, pace: float) -> Iterator[tuple[int, bool, Pose]]:
+    """The poses of a path, and as many on the way to each as keep every step below ``pace``; with the number of the pose, and
+    whether the way to it begins."""
     for t in range(len(path.position)):
         target = path[t]
         offset = target.offset_from(now)
         count = max(1, int(np.ceil(float(way(now, target)) / pace)))
         for k in range(1, count):
-            yield t, now.offset_by(offset * (k / count))
-        yield t, target
+            yield t, k == 1, now.offset_by(offset * (k / count))
+        yield t, count == 1, target
         now = target
 
 

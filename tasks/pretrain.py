@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl import __version__
 from infoatlas_rl.baselines.paper import PaperConfig
-from infoatlas_rl.estimator.model import InfoAtlas, InfoAtlasConfig, read_weights, weights_file, write_weights
+from infoatlas_rl.estimator.model import FORMAT, InfoAtlas, InfoAtlasConfig, read_weights, write_weights
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.pretraining.atlas import AtlasConfig
 from infoatlas_rl.pretraining.head import CalibrateConfig, collect, fit_head, table_name
@@ -31,6 +31,7 @@ from infoatlas_rl.pretraining.trainer import PretrainConfig, Pretrainer
 from infoatlas_rl.records import describe_machine
 from infoatlas_rl.tasks.shell.options import defaults, hydra_main
 from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
+from infoatlas_rl.weights import weights_file
 
 defaults("model", InfoAtlasConfig)
 defaults("model", PaperConfig, name="paper")
@@ -95,7 +96,7 @@ def _run(trainer: Pretrainer, cfg: DictConfig, out: Path) -> Path:
 
 def _head_alone(trainer: Pretrainer, cfg: DictConfig, out: Path) -> Path:
     """The critic of released weights or of a file, and the gain of its gradient, as they are; a head that is fitted anew."""
-    path = weights_file(cfg.critic)
+    path = weights_file(cfg.critic, FORMAT)
     model, record = read_weights(path)
     model.calibrated_head = model.calibrated_head.renewed(trainer.config.seed)
     model.eval().requires_grad_(False)

@@ -96,8 +96,8 @@ class Pretrained:
     """
 
     def __init__(self, weights: str = "base", name: str = "InfoAtlas", **options: Any) -> None:
-        self.name, self.settings = name, {"weights": weights, "sha256": weights_hash(weights), **options}
         self._model, self._options = InfoAtlas.from_pretrained(weights), options
+        self.name, self.settings = name, {"weights": weights, "sha256": weights_hash(weights), **options}
 
     def __call__(self, x: Array, y: Array) -> float:
         return self.quantiles(x, y)[1]
@@ -145,8 +145,8 @@ class MIST:
     name = "MIST"
 
     def __init__(self, weights: str | Path = "mist") -> None:
-        self.settings = {"weights": str(weights), "sha256": weights_hash(weights)}
         self._network = load_mist(weights)
+        self.settings = {"weights": str(weights), "sha256": weights_hash(weights)}
 
     def __call__(self, x: Array, y: Array) -> float:
         return self.quantiles(x, y)[1]

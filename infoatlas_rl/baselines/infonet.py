@@ -22,7 +22,7 @@ from infoatlas_rl.baselines.attention import Attention, require_heads
 from infoatlas_rl.checks import check_numbers, check_samples
 from infoatlas_rl.estimator.bounds import donsker_varadhan
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
-from infoatlas_rl.weights import read_model, released_file, write_model
+from infoatlas_rl.weights import read_model, weights_file, write_model
 
 FORMAT = "infonet-1"
 
@@ -167,6 +167,7 @@ def write_infonet(path: Path, model: InfoNet, record: dict[str, Any]) -> None:
 
 def load_infonet(name: str | Path = "infonet") -> InfoNet:
     """Load the released network, or one from a ``.safetensors`` file; frozen, in evaluation mode."""
-    path = Path(name) if str(name).endswith(".safetensors") else released_file(str(name), FORMAT)
-    model, _ = read_model(path, FORMAT, lambda config: InfoNet(InfoNetConfig(**config)), "tasks/pretrain_infonet.py")
+    model, _ = read_model(
+        weights_file(name, FORMAT), FORMAT, lambda config: InfoNet(InfoNetConfig(**config)), "tasks/pretrain_infonet.py"
+    )
     return model.eval().requires_grad_(False)

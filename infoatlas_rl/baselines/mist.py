@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from infoatlas_rl.baselines.attention import Attention, require_heads
 from infoatlas_rl.checks import check_numbers
 from infoatlas_rl.estimator.copula import NormalScores
-from infoatlas_rl.weights import read_model, released_file, write_model
+from infoatlas_rl.weights import read_model, weights_file, write_model
 
 FORMAT = "mist-1"
 
@@ -112,6 +112,7 @@ def write_mist(path: Path, model: MISTNetwork, record: dict[str, Any]) -> None:
 
 def load_mist(name: str | Path = "mist") -> MISTNetwork:
     """Load the released network, or one from a ``.safetensors`` file; frozen, in evaluation mode."""
-    path = Path(name) if str(name).endswith(".safetensors") else released_file(str(name), FORMAT)
-    model, _ = read_model(path, FORMAT, lambda config: MISTNetwork(MISTConfig(**config)), "tasks/pretrain_mist.py")
+    model, _ = read_model(
+        weights_file(name, FORMAT), FORMAT, lambda config: MISTNetwork(MISTConfig(**config)), "tasks/pretrain_mist.py"
+    )
     return model.eval().requires_grad_(False)

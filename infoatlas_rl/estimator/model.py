@@ -26,7 +26,7 @@ from infoatlas_rl.estimator.estimate import Estimate, estimate
 from infoatlas_rl.estimator.hypernetwork import CriticParameters, Hypernetwork
 from infoatlas_rl.estimator.layers import Phases, feature_count
 from infoatlas_rl.transforms import fixed, outside_transforms
-from infoatlas_rl.weights import read_model, released_file, write_model
+from infoatlas_rl.weights import read_model, weights_file, write_model
 
 FORMAT = "infoatlas-4"
 
@@ -310,12 +310,7 @@ def load_pretrained(name: str | Path = "base") -> InfoAtlas:
         WeightsError: no such weights, a wrong checksum (both are named), or another architecture. Weights are never
             replaced by random ones.
     """
-    return read_weights(weights_file(name))[0].eval().requires_grad_(False).float()
-
-
-def weights_file(name: str | Path) -> Path:
-    """Of released weights by name, or the path itself."""
-    return Path(name) if str(name).endswith(".safetensors") else released_file(str(name), FORMAT)
+    return read_weights(weights_file(name, FORMAT))[0].eval().requires_grad_(False).float()
 
 
 def write_weights(path: Path, model: InfoAtlas, record: dict[str, Any]) -> None:

@@ -48,6 +48,8 @@ ARMS = {
 }
 """Name of an arm to its cuts, its estimator, and options of it. In all of them but "nearest object" what a stretch moves with is
 found by mutual information, and in all but "cuts as found" cuts are moved to where the demonstrations agree."""
+HOW = ("alone", "generated")
+"""What policies are trained on: the few demonstrations, or those generated from them."""
 FEW = ("infoatlas", "even")
 """Arms that are run with every number of demonstrations."""
 
@@ -113,21 +115,21 @@ def measure_rate(job: Job) -> None:
     demos = replace(demos, demonstrations=demos.demonstrations[first:])
     cuts, estimator, options = ARMS[job.arm]
     estimator = instantiate(OmegaConf.load(CONFIGS / "estimator" / f"{estimator}.yaml"), **options) or None
-    found = find_cuts(cuts, demos, estimator, KeyStateConfig(concepts=job.concepts, seed=job.seed))
-    plan = make_plan(demos, found, agree=not job.arm.endswith("as found"))
+    placed = find_cuts(cuts, demos, estimator, KeyStateConfig(concepts=job.concepts, seed=job.seed))
+    plan = make_plan(demos, placed, agree=not job.arm.endswith("as found"))
     if job.arm.endswith("nearest object"):
         few = slice(ENOUGH - 1)  # of which nothing can be estimated
         plan = replace(plan, references=find_references(plan.courses[few], plan.cuts[few], task))
     env = make_env(task, control_mode=SOURCE_MODE, obs_mode="none")
     replay = Replay(env, task, plan)
-    outcome_of = {seed: replay(seed) for seed in job.scenes}
+    found = {seed: replay(seed) for seed in job.scenes}
     env.close()
-    solved = [seed for seed, outcome in outcome_of.items() if outcome.reason is None]
-    reasons = sorted({outcome.reason for outcome in outcome_of.values() if outcome.reason is not None})
+    solved = [seed for seed, outcome in found.items() if outcome.reason is None]
+    reasons = sorted({outcome.reason for outcome in found.values() if outcome.reason is not None})
     content = {
         "solved": solved,
-        "scenes": len(outcome_of),
-        "reasons": {reason: sum(outcome.reason == reason for outcome in outcome_of.values()) for reason in reasons},
+        "scenes": len(found),
+        "reasons": {reason: sum(outcome.reason == reason for outcome in found.values()) for reason in reasons},
         "cuts": plan.cuts.tolist(),
         "references": [[r.actor, r.turns, r.carried] for r in plan.references],
         "weights_sha256": weights_hash("base"),
@@ -180,7 +182,7 @@ def _collect(cfg: DictConfig) -> dict[str, Any]:
             entry["k_by_seed"].append(len(found["solved"]))
     made = {"generated": cfg.generated, "weights_sha256": weights_hash("base"), **provenance("benchmark_generation")}
     policies: dict[str, Any] = {}
-    for how in ("generated", "alone"):
+    for how in HOW:
         for count in cfg.policies:
             done = {seed: outcomes(Path(cfg.run) / f"{how}-{count}-{seed}", "unseen") for seed in cfg.seeds}
             done = {seed: outcome for seed, outcome in done.items() if outcome is not None}
@@ -192,9 +194,8 @@ def _collect(cfg: DictConfig) -> dict[str, Any]:
     if not rates and not policies:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
     # Rates and policies are run at different times: what only=... leaves out keeps its figures, and what they were made with.
-    parts = {
-        part: {**found, "made": made} for part, found in (("rates", rates), ("policies", policies)) if cfg.only in (None, part)
-    }
+    parts = {"rates": {**rates, "made": made}, "policies": {**policies, "made": made}}
+    parts = parts if cfg.only is None else {cfg.only: parts[cfg.only]}
     content = keep_result(Path(cfg.out), cfg.env.name, parts, merge=True)
     result = content[cfg.env.name]
     for table in (rate_table(content), policy_table(content)):
@@ -225,9 +226,9 @@ def _rate(cell: dict[str, Any]) -> str:
 
 def policy_table(content: dict[str, Any]) -> Table:
     """Task to result: success of policies from a few demonstrations, alone and with generation."""
-    envs = [env for env in content if len(content[env].get("policies", {})) > 1]
+    envs = [env for env in content if not content[env].get("policies", {}).keys().isdisjoint(HOW)]
     rows = []
-    for how in ("alone", "generated"):
+    for how in HOW:
         for count in sorted({int(c) for env in envs for c in content[env]["policies"].get(how, {})}):
             cells = [content[env]["policies"].get(how, {}).get(str(count)) for env in envs]
             rows.append([str(count), "no" if how == "alone" else "yes", *("" if c is None else _success(c) for c in cells)])

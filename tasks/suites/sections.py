@@ -257,7 +257,11 @@ def generated_short() -> str:
         policies = content[env]["policies"]
         alone, more = (policies[how]["5"] for how in ("alone", "generated"))
         rows.append([env, *(f"{100 * r['k'] / r['n']:.0f} % ({r['k']} of {r['n']})" for r in (alone, more))])
-    note = f"Unseen scenes, one training each; 200 generated demonstrations. [Result]({LINK.format('generation')})."
+    versions = ", ".join(dict.fromkeys(content[env]["policies"]["made"]["version"] for env in TASKS))
+    note = (
+        f"Unseen scenes, one training for every hundred; 200 generated demonstrations; policies of version {versions}. "
+        f"[Result]({LINK.format('generation')})."
+    )
     return Table(["trained on", "five demonstrations", "those generated from the five"], rows, note).markdown()
 
 

@@ -10,7 +10,7 @@ import torch
 from infoatlas_rl.baselines.estimators import MIST
 from infoatlas_rl.baselines.mist import MISTConfig, MISTNetwork, load_mist, write_mist
 from infoatlas_rl.pretraining.mist import MISTTraining, pinball, train_step
-from infoatlas_rl.weights import WeightsError
+from infoatlas_rl.weights import WeightsError, weights_hash
 
 SMALL = MISTConfig(width=16, blocks=1, inducing=4)
 LEVELS = torch.tensor([[0.05, 0.5, 0.95]])
@@ -79,3 +79,10 @@ def test_the_released_network_reads_a_gaussian():
     assert abs(middle - 0.413) < 0.1
     assert low < 0.413 < high
     assert mist(x, noise) < 0.1
+
+
+def test_weights_that_are_not_released_are_named():
+    with pytest.raises(WeightsError, match=r"no released weights 'mits'; there are mist, or give a path"):
+        MIST("mits")
+    with pytest.raises(WeightsError, match=r"no released weights 'bsae'; there are base, "):
+        weights_hash("bsae")
