@@ -24,7 +24,7 @@ from infoatlas_rl.policies.agreement import agreeing_cuts
 from infoatlas_rl.policies.references import Course, find_references
 from infoatlas_rl.policies.replay import Plan, Replay
 
-REPLAY = 2
+REPLAY = 3
 """Counts up where a plan is replayed in another way, so that files of both are not mixed."""
 
 

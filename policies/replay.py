@@ -11,7 +11,7 @@ are heavier than in the demonstration sink, and slip: while something is carried
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,12 +60,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a replay."""
+    """What came of the replays in a scene: of the one that solved it, or of the first."""
 
     reason: str | None
     """Why it failed; None if the task is solved."""
     ends: tuple[int, ...]
     """Steps after which each of the stretches ended."""
+    replays: int = 1
+    """Demonstrations that were replayed, one after the other."""
 
 
 class Replay:
@@ -79,11 +81,23 @@ class Replay:
         self.env, self.task, self.plan = env, task, plan
 
     def __call__(self, seed: int) -> Outcome:
-        """Replay in scene ``seed`` the demonstration that fits it best."""
+        """Replay in scene ``seed`` the demonstration that fits it best; if that does not solve it, the next best from the
+        beginning, until one does. If none does, what came of the first."""
         self.env.reset(seed=seed)
-        arm = Arm(self.env)
         geometry = read_geometry(self.env, self.task)
-        course, cuts = self._chosen(self._actors(geometry), geometry)
+        outcomes: list[Outcome] = []
+        for number in self._order(self._actors(geometry), geometry):
+            if outcomes:
+                self.env.reset(seed=seed)
+            outcomes.append(self._replayed(self.plan.courses[number], self.plan.cuts[number], geometry))
+            if outcomes[-1].reason is None:
+                break
+        told = outcomes[-1] if outcomes[-1].reason is None else outcomes[0]
+        return replace(told, replays=len(outcomes))
+
+    def _replayed(self, course: Course, cuts: NDArray[np.int64], geometry: Geometry | None) -> Outcome:
+        """Replay a course, cut at ``cuts (k,)``, in a scene that was just reset."""
+        arm = Arm(self.env)
         joints, steps, ends, solved = arm.joints(), 0, [], False
         now, added = arm.pose(joints), torch.zeros(3)
         for number, (first, end) in enumerate(course.stretches(cuts)):
@@ -115,8 +129,9 @@ class Replay:
         state = {name: values.cpu().numpy() for name, values in self.env.unwrapped.get_state_dict()["actors"].items()}
         return {name: pose[0] for name, pose in actor_poses(state, self.task, geometry).items()}
 
-    def _chosen(self, actors: dict[str, Pose], geometry: Geometry | None) -> tuple[Course, NDArray[np.int64]]:
-        """The course whose references have to be moved least, and whose object is nearest in size."""
+    def _order(self, actors: dict[str, Pose], geometry: Geometry | None) -> list[int]:
+        """Courses by how far their references have to be moved, and how far their object is from this one in size; the nearest
+        first."""
         used = {(reference.actor, reference.turns) for reference in self.plan.references if reference.actor is not None}
 
         def effort(course: Course) -> float:
@@ -128,8 +143,7 @@ class Replay:
                 cost += METRES_PER_RADIAN * float(rotation_vector(turn).norm(dim=-1).min()) * turns
             return cost
 
-        best = int(np.argmin([effort(course) for course in self.plan.courses]))
-        return self.plan.courses[best], self.plan.cuts[best]
+        return np.argsort([effort(course) for course in self.plan.courses], kind="stable").tolist()
 
     def _moved(
         self, course: Course, first: int, end: int, reference: Reference, now: Pose, tcp: Pose, actors: dict[str, Pose]

@@ -31,7 +31,7 @@ class KeyStateConfig:
     """Motions on which information is estimated."""
     noise: float = 0.8
     """Length of the noise that is added to the unit motions: turns that are much smaller count little."""
-    gap: float = 0.03
+    gap: float = 0.025
     """Least distance of consecutive key states, as a share of the path."""
     mi_weight: float = 1.0
     spread_weight: float = 0.2

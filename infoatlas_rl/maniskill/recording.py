@@ -117,6 +117,11 @@ def recording(env: Any, part: Path, source: str, attempts: int, made_for: MadeFo
     from mani_skill.utils.wrappers.record import RecordEpisode
 
     class Recorder(RecordEpisode):
+        def reset(self, *args: Any, **kwargs: Any) -> Any:
+            if self._trajectory_buffer is not None:
+                self.flush_trajectory(save=False)  # an attempt in the same scene that was given up
+            return super().reset(*args, **kwargs)
+
         def keep(self, seed: int, reason: str | None, geometry: Any, stage_ends: list[int] | None = None) -> None:
             self.flush_trajectory(save=reason is None)
             if reason is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from infoatlas_rl.policies.replay import Replay
 from infoatlas_rl.processes import worker_pool
 from infoatlas_rl.records import keep_result, provenance, write_json
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.shell.options import CONFIGS
+from infoatlas_rl.tasks.shell.options import CONFIGS, chosen
 from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.tasks.suites.arms import collect_first, outcomes, paths, run_all, run_task, train_and_evaluate
 from infoatlas_rl.weights import weights_hash
@@ -43,13 +44,15 @@ ARMS = {
     "mine-100": ("keystates", "mine", {"steps": 100}),
     "velocity": ("velocity", "none", {}),
     "even": ("even", "none", {}),
+    "even, cuts as found": ("even", "none", {}),
     "none": ("none", "none", {}),
     "events": ("events", "none", {}),
 }
 """Name of an arm to its cuts, its estimator, and options of it. In all of them but "nearest object" what a stretch moves with is
-found by mutual information, and in all but "cuts as found" cuts are moved to where the demonstrations agree."""
+found by mutual information, and in all but those "cuts as found" cuts are moved to where the demonstrations agree."""
 HOW = ("alone", "generated")
 """What policies are trained on: the few demonstrations, or those generated from them."""
+PARTS = ("rates", *HOW)
 FEW = ("infoatlas", "even")
 """Arms that are run with every number of demonstrations."""
 
@@ -67,21 +70,20 @@ class Job(NamedTuple):
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     require_writable(Path(cfg.out))
-    if cfg.only not in (None, "rates", "policies"):
-        raise ValueError(f"only has to be rates or policies, or null for both, not {cfg.only!r}")
+    wanted = chosen("only", cfg.only, PARTS)
     if not cfg.only_collect:
         collect_first(cfg, SPACING * max(cfg.seeds) + max([*cfg.counts, *cfg.policies]))
-        if cfg.only != "policies":
+        if "rates" in wanted:
             _run_rates(cfg)
-        if cfg.only != "rates":
-            named = [
-                (f"{how} {count}, seed {seed}", partial(_policy, cfg, how, count, seed))
-                for seed in cfg.seeds
-                for count in cfg.policies
-                for how in ("generated", "alone")
-            ]
-            run_all(f"policies for {cfg.env.name}", named, cfg.jobs, lambda: None)
-    return _collect(cfg)
+        named = [
+            (f"{how} {count}, seed {seed}", partial(_policy, cfg, how, count, seed))
+            for seed in cfg.seeds
+            for count in cfg.policies
+            for how in HOW
+            if how in wanted
+        ]
+        run_all(f"policies for {cfg.env.name}", named, cfg.jobs, lambda: None)
+    return _collect(cfg, wanted)
 
 
 def _jobs(cfg: DictConfig) -> list[Job]:
@@ -129,6 +131,7 @@ def measure_rate(job: Job) -> None:
     content = {
         "solved": solved,
         "scenes": len(found),
+        "at_once": [seed for seed in solved if found[seed].replays == 1],
         "reasons": {reason: sum(outcome.reason == reason for outcome in found.values()) for reason in reasons},
         "cuts": plan.cuts.tolist(),
         "references": [[r.actor, r.turns, r.carried] for r in plan.references],
@@ -170,18 +173,18 @@ def _some(path: Path, folder: Path, episodes: list[int]) -> Path:
     return out
 
 
-def _collect(cfg: DictConfig) -> dict[str, Any]:
-    rates: dict[str, Any] = {}
+def _collect(cfg: DictConfig, wanted: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {part: {} for part in PARTS}
     for job in _jobs(cfg):
         if job.path.is_file():
-            found = json.loads(job.path.read_text())
-            if found["weights_sha256"] != weights_hash("base"):
+            rate = json.loads(job.path.read_text())
+            if rate["weights_sha256"] != weights_hash("base"):
                 raise ValueError(f"{job.path} was found with other InfoAtlas weights; remove it, and run it again")
-            entry = rates.setdefault(job.arm, {}).setdefault(str(job.count), {"seeds": [], "k_by_seed": [], "n": found["scenes"]})
+            entry = {"seeds": [], "k_by_seed": [], "at_once_by_seed": [], "n": rate["scenes"]}
+            entry = found["rates"].setdefault(job.arm, {}).setdefault(str(job.count), entry)
             entry["seeds"].append(job.seed)
-            entry["k_by_seed"].append(len(found["solved"]))
-    made = {"generated": cfg.generated, "weights_sha256": weights_hash("base"), **provenance("benchmark_generation")}
-    policies: dict[str, Any] = {}
+            entry["k_by_seed"].append(len(rate["solved"]))
+            entry["at_once_by_seed"].append(len(rate["at_once"]))
     for how in HOW:
         for count in cfg.policies:
             done = {seed: outcomes(Path(cfg.run) / f"{how}-{count}-{seed}", "unseen") for seed in cfg.seeds}
@@ -190,12 +193,13 @@ def _collect(cfg: DictConfig) -> dict[str, Any]:
                 by_seed = [sum(outcome.values()) for outcome in done.values()]
                 n = sum(map(len, done.values()))
                 entry = success_rate(sum(by_seed), n, trainings=len(done)) | {"k_by_seed": by_seed, "seeds": list(done)}
-                policies.setdefault(how, {})[str(count)] = entry
-    if not rates and not policies:
+                found[how][str(count)] = entry
+    by = provenance("benchmark_generation")
+    made = {part: by if part == "alone" else {"weights_sha256": weights_hash("base")} | by for part in PARTS}
+    parts = {part: found[part] | {"made": made[part]} for part in wanted if found[part]}
+    if not parts:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
-    # Rates and policies are run at different times: what only=... leaves out keeps its figures, and what they were made with.
-    parts = {"rates": {**rates, "made": made}, "policies": {**policies, "made": made}}
-    parts = parts if cfg.only is None else {cfg.only: parts[cfg.only]}
+    # They are run at different times: parts that are left out keep their figures, and what they were made with.
     content = keep_result(Path(cfg.out), cfg.env.name, parts, merge=True)
     result = content[cfg.env.name]
     for table in (rate_table(content), policy_table(content)):
@@ -214,23 +218,26 @@ def rate_table(content: dict[str, Any]) -> Table:
             if any(cells):
                 name = f"**{arm}**" if arm == "infoatlas" else arm
                 rows.append([str(count), name, *("" if cell is None else _rate(cell) for cell in cells)])
-    note = "Mean over draws of the demonstrations, and its standard error; cuts of stretches, and the same replay for all."
+    note = (
+        "Scenes that the first replay solves, mean over draws of the demonstrations and its standard error; in brackets those "
+        "that one of the demonstrations solves."
+    )
     return Table(["demonstrations", "cuts", *envs], rows, note)
 
 
 def _rate(cell: dict[str, Any]) -> str:
-    shares = np.array(cell["k_by_seed"]) / cell["n"]
+    shares = np.array(cell["at_once_by_seed"]) / cell["n"]
     spread = f" ± {100 * shares.std(ddof=1) / math.sqrt(len(shares)):.0f}" if len(shares) > 1 else ""
-    return f"{100 * shares.mean():.0f}{spread} %"
+    return f"{100 * shares.mean():.0f}{spread} % ({100 * np.mean(cell['k_by_seed']) / cell['n']:.0f} %)"
 
 
 def policy_table(content: dict[str, Any]) -> Table:
     """Task to result: success of policies from a few demonstrations, alone and with generation."""
-    envs = [env for env in content if not content[env].get("policies", {}).keys().isdisjoint(HOW)]
+    envs = [env for env in content if not content[env].keys().isdisjoint(HOW)]
     rows = []
     for how in HOW:
-        for count in sorted({int(c) for env in envs for c in content[env]["policies"].get(how, {})}):
-            cells = [content[env]["policies"].get(how, {}).get(str(count)) for env in envs]
+        for count in sorted({int(c) for env in envs for c in content[env].get(how, {}) if c != "made"}):
+            cells = [content[env].get(how, {}).get(str(count)) for env in envs]
             rows.append([str(count), "no" if how == "alone" else "yes", *("" if c is None else _success(c) for c in cells)])
     return Table(["demonstrations", "with generation", *envs], rows, "Unseen scenes, solved at any step; 95 % by scenes.")
 

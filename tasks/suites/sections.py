@@ -245,8 +245,16 @@ def policy_files() -> str:
 def generated(part: str) -> str:
     """Demonstrations from a few."""
     content = _result("generation")
-    table = {"rates": generation.rate_table, "policies": generation.policy_table}[part](content)
-    return f"{table.markdown()}\n\n{_sources(content, 'generation', lambda entry: '', lambda entry: entry[part]['made'])}"
+    if part == "rates":
+        return f"{generation.rate_table(content).markdown()}\n\n{_generated_by(content, 'rates')}"
+    sources = [f"Policies of the few demonstrations alone:\n\n{_generated_by(content, 'alone')}"]
+    sources += [f"Policies of those generated from them:\n\n{_generated_by(content, 'generated')}"]
+    return "\n\n".join([generation.policy_table(content).markdown(), *sources])
+
+
+def _generated_by(content: dict[str, Any], part: str) -> str:
+    measured = {env: entry for env, entry in content.items() if part in entry}
+    return _sources(measured, "generation", lambda entry: "", lambda entry: entry[part]["made"])
 
 
 def generated_short() -> str:
@@ -254,14 +262,9 @@ def generated_short() -> str:
     content = _result("generation")
     rows = []
     for env in TASKS:
-        policies = content[env]["policies"]
-        alone, more = (policies[how]["5"] for how in ("alone", "generated"))
+        alone, more = (content[env][how]["5"] for how in generation.HOW)
         rows.append([env, *(f"{100 * r['k'] / r['n']:.0f} % ({r['k']} of {r['n']})" for r in (alone, more))])
-    versions = ", ".join(dict.fromkeys(content[env]["policies"]["made"]["version"] for env in TASKS))
-    note = (
-        f"Unseen scenes, one training for every hundred; 200 generated demonstrations; policies of version {versions}. "
-        f"[Result]({LINK.format('generation')})."
-    )
+    note = f"Unseen scenes, one training for every hundred; 200 generated demonstrations. [Result]({LINK.format('generation')})."
     return Table(["trained on", "five demonstrations", "those generated from the five"], rows, note).markdown()
 
 

@@ -246,20 +246,39 @@ def test_the_demonstration_whose_object_is_nearest_in_size_is_replayed(courses):
     plan = Plan(sized, np.array([CUTS_OF_COURSES] * 5), find_references(sized, np.array([CUTS_OF_COURSES] * 5), ANY))
     here = {name: p[0] for name, p in courses[3].actors.items()}
     geometry = Geometry(np.zeros(3), np.zeros(3), np.array([0.1, 0.0, 0.0]), 0.0)
-    chosen, _ = Replay(None, ANY, plan)._chosen(here, geometry)
-    assert chosen is sized[1]
-    assert Replay(None, ANY, plan)._chosen(here, None)[0] is sized[3]
+    order = Replay(None, ANY, plan)._order
+    assert order(here, geometry)[0] == 1
+    assert order(here, geometry)[-1] == 4
+    assert order(here, None)[0] == 3
+
+
+def far_away(plan, *numbers):
+    """The plan, in which these courses lead out of reach."""
+    away = torch.tensor([3.0, 0.0, 0.0])
+    courses = [
+        replace(c, commands=Pose(c.commands.position + away, c.commands.rotation)) if number in numbers else c
+        for number, c in enumerate(plan.courses)
+    ]
+    return replace(plan, courses=courses)
 
 
 @pytest.mark.simulator
 def test_what_leads_out_of_reach_says_which_stretch(demo_root, arm_env):
     demos, cuts = pick_demos(demo_root, 3)
-    plan = make_plan(demos, cuts)
-    far = [
-        replace(c, commands=Pose(c.commands.position + torch.tensor([3.0, 0.0, 0.0]), c.commands.rotation)) for c in plan.courses
-    ]
-    outcome = Replay(arm_env, PICK, Plan(far, plan.cuts, plan.references))(10_000)
+    outcome = Replay(arm_env, PICK, far_away(make_plan(demos, cuts), 0, 1, 2))(10_000)
     assert outcome.reason == "stretch 1 leads out of reach"
+    assert outcome.replays == 3
+
+
+@pytest.mark.simulator
+def test_where_one_demonstration_fails_the_next_is_replayed_and_nothing_of_the_first_recorded(demo_root, tmp_path):
+    demos, cuts = pick_demos(demo_root, 3)
+    plan = make_plan(demos, cuts)
+    # All are the same demonstration, and the first two of them lead out of reach.
+    plan = far_away(Plan([plan.courses[0]] * 3, plan.cuts[[0, 0, 0]], plan.references), 0, 1)
+    report = generate_demonstrations(demos, plan, generated_path(tmp_path, PICK, "3"), 3, first_seed=10_000, processes=1)
+    for demo in load_demonstrations(report.path, PICK):
+        assert 0 <= len(demo) - demo.stage_ends[-1] <= replay.PATIENCE  # replays that were given up would make it longer
 
 
 @pytest.mark.simulator

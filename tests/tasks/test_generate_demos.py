@@ -56,7 +56,8 @@ def test_rates_and_policies_are_gathered(tmp_path, capsys):
     for job in jobs:
         job.path.parent.mkdir(parents=True, exist_ok=True)
         solved = list(range(8 + job.seed if job.arm == "infoatlas" else 5))
-        job.path.write_text(json.dumps({"solved": solved, "scenes": 10, "weights_sha256": weights_hash("base")}))
+        rate = {"solved": solved, "scenes": 10, "at_once": solved[:4], "weights_sha256": weights_hash("base")}
+        job.path.write_text(json.dumps(rate))
     for how, k in (("generated", 9), ("alone", 2)):
         folder = tmp_path / "run" / f"{how}-5-0"
         folder.mkdir()
@@ -64,20 +65,25 @@ def test_rates_and_policies_are_gathered(tmp_path, capsys):
         (folder / "unseen.json").write_text(json.dumps({"episodes": episodes}))
     generation.run(cfg)
     content = json.loads((tmp_path / "out.json").read_text())["PickCube"]
-    assert content["rates"]["infoatlas"]["5"] == {"seeds": [0, 1], "k_by_seed": [8, 9], "n": 10}
-    assert content["policies"]["generated"]["5"]["k"] == 9
+    assert content["rates"]["infoatlas"]["5"] == {
+        "seeds": [0, 1],
+        "k_by_seed": [8, 9],
+        "at_once_by_seed": [4, 4],
+        "n": 10,
+    }
+    assert content["generated"]["5"]["k"] == 9
     said = capsys.readouterr().out
-    assert "85 ± 5 %" in said
+    assert "40 ± 0 % (85 %)" in said
     assert "20.0 % (2 of 10; 6 to 51)" in said
     # What is left out keeps its figures, and what they were made with.
-    cfg.only = "rates"
-    jobs[0].path.write_text(json.dumps({"solved": [], "scenes": 10, "weights_sha256": weights_hash("base")}))
+    cfg.only = ["rates", "alone"]
+    jobs[0].path.write_text(json.dumps(rate | {"solved": []}))
     (tmp_path / "run" / "generated-5-0" / "unseen.json").unlink()
     generation.run(cfg)
     kept = json.loads((tmp_path / "out.json").read_text())["PickCube"]
-    assert kept["policies"] == content["policies"]
+    assert kept["generated"] == content["generated"]
     assert kept["rates"] != content["rates"]
     assert kept["rates"]["made"]["weights_sha256"] == weights_hash("base")
-    jobs[0].path.write_text(json.dumps({"solved": [], "scenes": 10, "weights_sha256": "of others"}))
+    jobs[0].path.write_text(json.dumps(rate | {"weights_sha256": "of others"}))
     with pytest.raises(ValueError, match="other InfoAtlas weights; remove it"):
         generation.run(cfg)
