@@ -195,7 +195,8 @@ def _collect(cfg: DictConfig, wanted: Sequence[str]) -> dict[str, Any]:
                 entry = success_rate(sum(by_seed), n, trainings=len(done)) | {"k_by_seed": by_seed, "seeds": list(done)}
                 found[how][str(count)] = entry
     by = provenance("benchmark_generation")
-    made = {part: by if part == "alone" else {"weights_sha256": weights_hash("base")} | by for part in PARTS}
+    found_with = {"weights_sha256": weights_hash("base")} | by
+    made = {"rates": found_with, "alone": by, "generated": {"generated": cfg.generated} | found_with}
     parts = {part: found[part] | {"made": made[part]} for part in wanted if found[part]}
     if not parts:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")

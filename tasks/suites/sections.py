@@ -264,7 +264,11 @@ def generated_short() -> str:
     for env in TASKS:
         alone, more = (content[env][how]["5"] for how in generation.HOW)
         rows.append([env, *(f"{100 * r['k'] / r['n']:.0f} % ({r['k']} of {r['n']})" for r in (alone, more))])
-    note = f"Unseen scenes, one training for every hundred; 200 generated demonstrations. [Result]({LINK.format('generation')})."
+    counts = sorted({content[env]["generated"]["made"]["generated"] for env in TASKS})
+    note = (
+        f"Unseen scenes, one training for every hundred; {', '.join(map(str, counts))} generated demonstrations. "
+        f"[Result]({LINK.format('generation')})."
+    )
     return Table(["trained on", "five demonstrations", "those generated from the five"], rows, note).markdown()
 
 

@@ -72,6 +72,7 @@ def test_rates_and_policies_are_gathered(tmp_path, capsys):
         "n": 10,
     }
     assert content["generated"]["5"]["k"] == 9
+    assert content["generated"]["made"]["generated"] == cfg.generated
     said = capsys.readouterr().out
     assert "40 ± 0 % (85 %)" in said
     assert "20.0 % (2 of 10; 6 to 51)" in said
