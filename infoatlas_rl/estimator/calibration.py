@@ -9,6 +9,7 @@ the summary of the data set to the share of the true gradient that the gradient 
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,11 @@ from infoatlas_rl.estimator.neighbours import distance_correlation, pointwise_in
 
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 """Quantile levels; the middle one is the calibrated estimate, the outer ones are the 90 % interval."""
+
+DISAGREEMENT = 1.6
+"""Standard deviations of the members' medians by which the outer quantiles move outwards: on the atlas members agree, on data
+that are unlike it they do not, and there intervals would be too short."""
+_NORMAL = tuple(NormalDist().inv_cdf(level) / NormalDist().inv_cdf(LEVELS[-1]) for level in LEVELS)
 
 FEW, MANY = 4, 32
 """Neighbours of nearest-neighbour estimates."""
@@ -117,7 +123,8 @@ class CalibratedHead(nn.Module):
 
     Args:
         summary: size of the summary of the canonical maps.
-        members: networks whose quantiles are averaged.
+        members: networks whose quantiles are averaged, the outer ones moved outwards where members disagree
+            (:data:`DISAGREEMENT`).
     """
 
     def __init__(self, summary: int, *, width: int = 512, members: int = 8) -> None:
@@ -139,7 +146,10 @@ class CalibratedHead(nn.Module):
 
     def forward(self, statistics: Tensor, summary: Tensor) -> Tensor:
         """Quantiles ``(b, len(LEVELS))`` of the MI in nats, ascending, not negative."""
-        return from_scale(self.scaled_quantiles(statistics, summary).mean(0)).clamp(min=0)
+        members = self.scaled_quantiles(statistics, summary)
+        apart = members[..., len(LEVELS) // 2].std(0, correction=0).unsqueeze(-1)
+        outwards = torch.tensor(_NORMAL, device=apart.device, dtype=apart.dtype)
+        return from_scale(members.mean(0) + DISAGREEMENT * apart * outwards).clamp(min=0)
 
     def scaled_quantiles(self, statistics: Tensor, summary: Tensor) -> Tensor:
         """Quantiles of every member on the scale that they are trained on, ``(members, b, len(LEVELS))``."""

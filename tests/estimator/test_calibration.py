@@ -1,6 +1,15 @@
 import torch
 
-from infoatlas_rl.estimator.calibration import LEVELS, STATISTICS, CalibratedHead, from_scale, pinball_loss, statistics, to_scale
+from infoatlas_rl.estimator.calibration import (
+    DISAGREEMENT,
+    LEVELS,
+    STATISTICS,
+    CalibratedHead,
+    from_scale,
+    pinball_loss,
+    statistics,
+    to_scale,
+)
 from infoatlas_rl.estimator.model import InfoAtlas
 from infoatlas_rl.pretraining.atlas import AtlasConfig, sample_problems
 from infoatlas_rl.pretraining.head import CalibrateConfig, collect, fit_head, read_table
@@ -17,6 +26,25 @@ def test_quantiles_are_ascending_and_not_negative(rng):
     quantiles = head(3 * torch.randn(50, STATISTICS, generator=rng), torch.randn(50, 6, generator=rng))
     assert quantiles.min() >= 0
     assert bool((quantiles.diff(dim=-1) >= 0).all())
+
+
+def test_intervals_are_wider_where_members_disagree_and_medians_stay(rng):
+    torch.manual_seed(0)
+    head = CalibratedHead(6, members=4)
+    statistics, summary = 3 * torch.randn(50, STATISTICS, generator=rng), torch.randn(50, 6, generator=rng)
+    with torch.no_grad():
+        for member in head.members:
+            member[-1].weight.zero_()
+    agreed = head(statistics, summary)
+    shifts = torch.tensor([-0.3, -0.1, 0.1, 0.3])
+    with torch.no_grad():
+        for member, shift in zip(head.members, shifts, strict=True):
+            member[-1].bias[len(LEVELS) // 2] += shift
+    moved = head(statistics, summary)
+    torch.testing.assert_close(moved[:, len(LEVELS) // 2], agreed[:, len(LEVELS) // 2])
+    high = to_scale(moved[:, -1]) - to_scale(agreed[:, -1])
+    torch.testing.assert_close(high, (DISAGREEMENT * shifts.std(correction=0)).expand(50), atol=1e-5, rtol=0)
+    assert bool((moved[:, 0] <= agreed[:, 0]).all())
 
 
 def test_the_scale_is_undone():
