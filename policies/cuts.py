@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from infoatlas_rl.keystates import KeyStateConfig, TrajectorySet, evenly_spaced, make_finder, velocity_minima
 from infoatlas_rl.keystates.finder import Estimator
-from infoatlas_rl.maniskill.demos import DemonstrationSet
+from infoatlas_rl.maniskill.demos import DemonstrationSet, trajectory_of
 from infoatlas_rl.maniskill.events import ground_truth
-from infoatlas_rl.maniskill.states import positions
 
 CUTS = ("keystates", "velocity", "even", "events", "none")
 
@@ -27,7 +26,7 @@ def find_cuts(name: str, demos: DemonstrationSet, estimator: Estimator | None, c
         ValueError: events that a demonstration lacks.
     """
     task, lengths = demos.task, [len(demo) for demo in demos]
-    trajectories = [positions(demo.states, task) for demo in demos]
+    trajectories = [trajectory_of(demo, task) for demo in demos]
     ends = np.array(lengths)[:, None] - 1
     if config.concepts is None and name in ("velocity", "even"):
         raise ValueError(f"cuts={name}: say into how many stretches, with discovery.concepts=K")

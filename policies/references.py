@@ -150,7 +150,8 @@ def actor_poses(actors: Mapping[str, NDArray], task: Task, geometry: Geometry | 
         pose = torch.tensor(pose_matrix(rows[:, :7]), dtype=torch.float32)
         found[name] = Pose(pose[:, :3, 3].contiguous(), pose[:, :3, :3].contiguous())
     if geometry is not None:
-        found[task.target] = _point_of(found[task.target], geometry.target_offset)
+        if len(task.targets) == 1:
+            found[task.target] = _point_of(found[task.target], geometry.target_offset)
         if geometry.tip_offset.any():
             found[TIP] = _point_of(found[task.object], geometry.tip_offset)
     return found
@@ -244,7 +245,7 @@ def _distance(frames: Sequence[Pose], ends: Sequence[Pose]) -> float:
 
 def _may_turn(actor: str, task: Task) -> bool:
     """Whether the rotation of an actor can matter: not that of a target which an object may reach as it likes."""
-    return actor != task.target or task.aims
+    return actor not in task.targets or task.aims
 
 
 def frame_of(pose: Pose, turns: bool) -> Pose:

@@ -35,7 +35,7 @@ def test_an_environment():
 
     (text,) = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
     config = OmegaConf.create({"env": OmegaConf.create(text)})
-    there = OmegaConf.load(ROOT / "configs/env/StackPyramid.yaml")
+    there = OmegaConf.load(ROOT / "configs/env/LiftPegUpright.yaml")
     assert set(config.env) == set(there)
     assert set(config.env.task) == set(there.task)
     task = configured_task(config.env.task)

@@ -107,7 +107,7 @@ class DrawnFrames:
             half = demo.geometry.half_size if demo.geometry is not None and name == self.task.object else np.full(3, 0.02)
             colour = next(colours, "0.5")
             _draw_box(axis, pose, half, colour)
-            part = {self.task.object: "object: ", self.task.target: "target: "}.get(name, "")
+            part = {self.task.object: "object: ", **dict.fromkeys(self.task.targets, "target: ")}.get(name, "")
             axis.text2D(
                 0.02, 0.02 + 0.05 * row, f"{part}{name}", transform=axis.transAxes, color=colour, fontsize=9, weight="bold"
             )

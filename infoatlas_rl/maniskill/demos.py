@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from infoatlas_rl.files import one_line
 from infoatlas_rl.maniskill.envs import make_env, read_geometry
-from infoatlas_rl.maniskill.states import encode_states
+from infoatlas_rl.maniskill.states import encode_states, plain_states, positions
 from infoatlas_rl.maniskill.tasks import Geometry, Task
 
 Array = NDArray[np.float64]
@@ -78,6 +78,12 @@ class DemonstrationSet:
 
     def __iter__(self) -> Any:
         return iter(self.demonstrations)
+
+
+def trajectory_of(demo: Demonstration, task: Task) -> Array:
+    """What key states are found in, ``(t + 1, d)``: the state without velocities, for motion is taken from the positions. Of a
+    task in several parts it is the plain state, as the 100-D state is about one object, and then about another."""
+    return plain_states(demo.env_states) if task.first else positions(demo.states, task)
 
 
 def load_demonstrations(path: Path | str, task: Task, *, count: int | None = None) -> DemonstrationSet:
@@ -295,7 +301,7 @@ class _GeometryReader:
         seed = int(episode["episode_seed"])
         self.env.reset(seed=seed)
         scene = self.env.unwrapped.get_state_dict()["actors"]
-        for name in (self.task.object, self.task.target):
+        for name in (self.task.object, *self.task.targets):
             if name not in env_states["actors"]:
                 raise ValueError(f"no actor {name!r} in the recorded states; there are {list(env_states['actors'])}")
             if not np.allclose(scene[name][0, :7].cpu().numpy(), env_states["actors"][name][0, :7], atol=1e-3):

@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 
 MOVED = 0.015
 """Movements of less than this, in m, are not named; of the fingers, a third of it."""
+LEAP = 0.08
+"""An object that is elsewhere by more than this in one step, in m, is another object."""
 
 
 def stage_names(states: Sequence[Array], steps: NDArray[np.int64], task: Task | None) -> list[str]:
@@ -34,9 +36,17 @@ def _change(states: Array, first: int, last: int) -> Array:
     """Change of the gripper's width and height, its way, change of the object's height, and its way: ``(5,)``, in m."""
     part = states[first : last + 1]
     gripper, thing = (part[:, STATE_INDEX[name]] for name in ("tcp_position", "object_position"))
+    thing = _moved(thing)
     width = part[:, STATE_INDEX["gripper_width"]][:, 0]
     ways = [np.linalg.norm(place - place[0], axis=1).max() for place in (gripper, thing)]
     return np.array([width[-1] - width[0], gripper[-1, 2] - gripper[0, 2], ways[0], thing[-1, 2] - thing[0, 2], ways[1]])
+
+
+def _moved(places: Array) -> Array:
+    """Where an object has been moved to ``(t, 3)``, from 0. Where a part of the task is done the object is another: that is no
+    movement."""
+    steps = np.diff(places, axis=0, prepend=places[:1])
+    return np.cumsum(steps * (np.linalg.norm(steps, axis=1, keepdims=True) < LEAP), axis=0)
 
 
 def _name(changes: Sequence[Array]) -> str:

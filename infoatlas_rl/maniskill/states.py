@@ -10,6 +10,7 @@ See ``docs/state.md`` for the table of indices, which is generated from :data:`L
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,15 +74,20 @@ STATE_INDEX: dict[str, slice] = _slices()
 VELOCITIES = ("qvel", "tcp_linear_velocity", "tcp_angular_velocity", "object_linear_velocity", "object_angular_velocity")
 
 
+AWAY = 0.06
+"""The gripper has left an object when its TCP is so far from it, in m, or nearer to the next one."""
+
+
 def positions(states: Array, task: Task) -> Array:
-    """The columns of states ``(t, d)`` that are no velocities: key-state discovery takes motion from the positions."""
+    """The columns of states ``(t, d)`` that are no velocities."""
     if task.object is None:
         return states
     return np.delete(states, np.concatenate([np.arange(STATE_DIM)[STATE_INDEX[name]] for name in VELOCITIES]), axis=1)
 
 
 def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task: Task) -> Array:
-    """The 100-D states of one trajectory; the plain state ``(t, d)`` where the task has no object.
+    """The 100-D states of one trajectory; the plain state ``(t, d)`` where the task has no object. Of a task in several parts
+    they are about the object and the target of the first part that is not done.
 
     Args:
         env_states: ``{"actors": {name: (t, 13)}, "articulations": {name: (t, 31)}}`` as recorded by ManiSkill.
@@ -91,7 +97,18 @@ def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task
         ``(t, 100)``, float64.
     """
     if task.object is None or task.target is None or geometry is None:
-        return _plain_states(env_states)
+        return plain_states(env_states)
+    states = _states_about(env_states, geometry, task)
+    for part in reversed(task.first):
+        earlier = _states_about(env_states, part.geometry, replace(task, object=part.object, target=part.target, target_turn=0))
+        away, away_from_next = (s[:, STATE_INDEX["tcp_object_distance"]] for s in (earlier, states))
+        arrived = earlier[:, STATE_INDEX["tip_target_distance"]] <= part.geometry.clearance
+        states = np.where(arrived & (away > np.minimum(AWAY, away_from_next)), states, earlier)
+    return states
+
+
+def _states_about(env_states: Mapping[str, Any], geometry: Geometry, task: Task) -> Array:
+    """The 100-D states about the object and the target of a task."""
     robot = _robot_state(env_states["articulations"])
     qpos, qvel = robot[:, 13:22], robot[:, 22:31]
     links = forward_kinematics(qpos, pose_matrix(robot[:, :7]))
@@ -99,7 +116,9 @@ def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task
     tcp = links["tcp"]
 
     moved = _actor(env_states, task.object)
-    carrier = _actor(env_states, task.target)
+    carriers = [_actor(env_states, name) for name in task.targets]
+    carrier = carriers[0].copy()
+    carrier[:, :3] = np.mean([rows[:, :3] for rows in carriers], axis=0)
     object_pose = pose_matrix(moved[:, :7])
     target = pose_matrix(carrier[:, :7])
     target[:, :3, 3] = _apply(target, geometry.target_offset)
@@ -142,7 +161,7 @@ def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task
     return np.concatenate([parts[name] for name, _, _ in LAYOUT], axis=1)
 
 
-def _plain_states(env_states: Mapping[str, Any]) -> Array:
+def plain_states(env_states: Mapping[str, Any]) -> Array:
     """Joint positions of every robot and pose of every actor; with a Panda also its TCP, and the actors relative to it."""
     parts, tcp = [], None
     for name, values in env_states["articulations"].items():

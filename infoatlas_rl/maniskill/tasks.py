@@ -2,13 +2,14 @@
 
 Three points describe a task with a 100-D state. The *object* is the actor that is manipulated; its *tip* is the point of it that
 matters (the centre of a cube, the head of a peg); the *target* is the pose where the tip has to be. Any task of ManiSkill with
-one object and one target can be described so, in a file of ``configs/env``.
+one object and one target can be described so, in a file of ``configs/env``, and so can one in which several are brought to their
+targets, one after the other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import Any
@@ -40,6 +41,24 @@ SYMMETRIES = ("none", "cube", "bar")
 """How an object looks the same when it is turned: in no other way, as a cube, or as a bar of square section along x."""
 
 
+Target = str | tuple[str, ...]
+"""The actor that carries a target; of several, it is in the middle of them, with the rotation of the first."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What has to be done before the rest of a task: bring an object to a target. It is done while the tip of the object is
+    within the clearance of the target and the gripper has left it."""
+
+    object: str
+    target: Target
+    geometry: Geometry
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return _several(self.target)
+
+
 @dataclass(frozen=True)
 class Task:
     """One manipulation task of ManiSkill. Without an object it has the plain state (see ``states.py``) and no events."""
@@ -49,8 +68,8 @@ class Task:
     horizon: int
     object: str | None = None
     """Actor that is manipulated."""
-    target: str | None = None
-    """Actor that carries the target."""
+    target: Target | None = None
+    """Actor that carries the target, or several."""
     events: tuple[str, ...] = ()
     """Ground-truth events in the order in which a demonstration passes them."""
     geometry: Geometry | None = None
@@ -63,6 +82,13 @@ class Task:
     """The target is a hole along its x axis, which the tip enters."""
     target_turn: float = 0.0
     """How far the target is turned against the actor that carries it, about its z axis, in degrees."""
+    first: tuple[Part, ...] = ()
+    """What has to be done before, in order, with other objects."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Actors that carry the target."""
+        return _several(self.target) if self.target else ()
 
 
 _CUBE = np.full(3, 0.02)
@@ -114,8 +140,8 @@ def get_task(name: str, env_id: str | None = None, horizon: int = 250, **describ
     """Look a task up by its short name (``PegInsertion``) or by its ManiSkill id (``PegInsertionSide-v1``).
 
     Any other task of ManiSkill is described by its ``env_id`` and horizon. If it has one object and one target, further fields of
-    :class:`Task` say so: ``object``, ``target``, ``geometry`` (the fields of :class:`Geometry`), ``symmetry``, ``aims`` and
-    ``target_turn``.
+    :class:`Task` say so: ``object``, ``target``, ``geometry`` (the fields of :class:`Geometry`), ``symmetry``, ``aims``,
+    ``target_turn`` and ``first``, a list of parts that are done before, each with ``object``, ``target`` and ``geometry``.
 
     Raises:
         ValueError: an unknown task, or a description that lacks something or says it wrongly.
@@ -127,21 +153,16 @@ def get_task(name: str, env_id: str | None = None, horizon: int = 250, **describ
         raise ValueError(f"unknown env {name!r}; choose one of {', '.join(TASKS)}, or describe the task with its env_id")
     if not described:
         return Task(name, env_id, horizon)
-    needed = ("object", "target", "geometry")
-    unknown = sorted(set(described) - {*needed, "symmetry", "aims", "target_turn"})
-    if unknown or (missing := [key for key in needed if described.get(key) is None]):
-        fault = f"there is no {unknown[0]}" if unknown else f"{', '.join(missing)} is missing"
-        raise ValueError(
-            f"task {name}: {fault}; a task with a 100-D state is described by object, target, geometry, and if need be by "
-            "symmetry, aims, target_turn"
-        )
-    try:
-        geometry = Geometry(**described.pop("geometry"))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"task {name}: geometry needs tip_offset, target_offset and half_size, three numbers each, and clearance ({error})"
-        ) from error
-    task = Task(name, env_id, horizon, geometry=geometry, **described)
+    needed, also = ("object", "target", "geometry"), ("symmetry", "aims", "target_turn", "first")
+    _require_fields(f"task {name}", described, needed, also)
+    first = described.pop("first", None) or ()
+    if isinstance(first, str | Mapping) or not all(isinstance(part, Mapping) for part in first):
+        raise ValueError(f"task {name}: first has to be a list of parts, each with {', '.join(needed)}")
+    parts = []
+    for number, part in enumerate(first, start=1):
+        _require_fields(f"task {name}: part {number} of first", part, needed)
+        parts.append(Part(**_read(f"task {name}: part {number} of first", part)))
+    task = Task(name, env_id, horizon, first=tuple(parts), **_read(f"task {name}", described))
     if task.symmetry not in SYMMETRIES:
         raise ValueError(f"task {name}: symmetry={task.symmetry!r} is unknown; choose one of {', '.join(SYMMETRIES)}")
     if not isinstance(task.aims, bool):
@@ -151,16 +172,41 @@ def get_task(name: str, env_id: str | None = None, horizon: int = 250, **describ
     return task
 
 
+def _require_fields(what: str, described: Mapping[str, Any], needed: tuple[str, ...], also: tuple[str, ...] = ()) -> None:
+    unknown = sorted(set(described) - {*needed, *also})
+    if unknown or (missing := [key for key in needed if described.get(key) is None]):
+        fault = f"there is no {unknown[0]}" if unknown else f"{', '.join(missing)} is missing"
+        rest = f", and if need be by {', '.join(also)}" if also else ""
+        raise ValueError(f"{what}: {fault}; a task with a 100-D state is described by {', '.join(needed)}{rest}")
+
+
+def _read(what: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    """A description with its geometry and its targets as :class:`Task` and :class:`Part` have them."""
+    try:
+        geometry = Geometry(**described["geometry"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{what}: geometry needs tip_offset, target_offset and half_size, three numbers each, and clearance ({error})"
+        ) from error
+    names = _several(described["target"])
+    if not names or not all(isinstance(name, str) for name in (described["object"], *names)):
+        raise ValueError(f"{what}: object has to be the name of an actor, and target that of one or a list of them")
+    return {**described, "geometry": geometry, "target": names[0] if len(names) == 1 else names}
+
+
+def _several(target: Any) -> tuple[Any, ...]:
+    return (target,) if isinstance(target, str) or not isinstance(target, Sequence) else tuple(target)
+
+
 def describe(task: Task) -> TaskDescription:
     """What :func:`task_of` makes this task of again; JSON."""
     if task.name in TASKS:
         return task.name
-    said = {key: value for key, value in asdict(task).items() if key not in ("geometry", "events", "hole")}
-    return (
-        {**said, "geometry": task.geometry.to_json()}
-        if task.geometry
-        else {key: said[key] for key in ("name", "env_id", "horizon")}
-    )
+    if task.geometry is None:
+        return {"name": task.name, "env_id": task.env_id, "horizon": task.horizon}
+    said = {key: value for key, value in vars(task).items() if key not in ("geometry", "events", "hole", "first")}
+    first = [{**vars(part), "geometry": part.geometry.to_json()} for part in task.first]
+    return {**said, "geometry": task.geometry.to_json()} | ({"first": first} if first else {})
 
 
 def task_of(description: TaskDescription) -> Task:

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from infoatlas_rl.keystates.datasets import Dataset
 from infoatlas_rl.keystates.files import load_trajectories
-from infoatlas_rl.maniskill.demos import DemonstrationSet
+from infoatlas_rl.maniskill.demos import DemonstrationSet, trajectory_of
 from infoatlas_rl.maniskill.events import ground_truth
-from infoatlas_rl.maniskill.states import positions
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Source:
         return cls(
             name=task.name,
             states=[demo.states for demo in demos],
-            trajectories=[positions(demo.states, task) for demo in demos],
+            trajectories=[trajectory_of(demo, task) for demo in demos],
             labels=[f"demonstration {demo.episode_id} (seed {demo.seed})" for demo in demos],
             identity=[{"episode": demo.episode_id, "seed": demo.seed} for demo in demos],
             about={

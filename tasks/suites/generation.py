@@ -50,8 +50,9 @@ ARMS = {
 }
 """Name of an arm to its cuts, its estimator, and options of it. In all of them but "nearest object" what a stretch moves with is
 found by mutual information, and in all but those "cuts as found" cuts are moved to where the demonstrations agree."""
-HOW = ("alone", "generated")
-"""What policies are trained on: the few demonstrations, or those generated from them."""
+HOW = {"alone": None, "generated": "keystates", "generated-even": "even"}
+"""What policies are trained on, to its cuts: the few demonstrations, or those generated from them."""
+NAMES = {"alone": "no", "generated": "cut at key states", "generated-even": "cut evenly"}
 PARTS = ("rates", *HOW)
 FEW = ("infoatlas", "even")
 """Arms that are run with every number of demonstrations."""
@@ -145,13 +146,14 @@ def _policy(cfg: DictConfig, how: str, count: int, seed: int) -> None:
     collected = load_demonstrations(demo_path(cfg.paths.demos, task, SOURCE_MODE), task)
     few = _some(collected.path, folder, [demo.episode_id for demo in collected.demonstrations[first : first + count]])
     path = few
-    if how == "generated":
-        name = f"benchmark-{count}-{seed}"
-        options = [f"env={cfg.env.name}", f"demos.path={few}", f"generate.count={cfg.generated}", f"name={name}", *paths(cfg)]
+    if cuts := HOW[how]:
+        name = f"benchmark-{count}-{seed}" if cuts == "keystates" else f"benchmark-{cuts}-{count}-{seed}"
+        options = [f"env={cfg.env.name}", f"demos.path={few}", f"cuts={cuts}", f"name={name}", *paths(cfg)]
         run_task(
             "generate_demos",
             folder / "generate_demos.txt",
             *options,
+            f"generate.count={cfg.generated}",
             "generate.processes=1",
             f"discovery.seed={seed}",
             "threads=1",
@@ -196,7 +198,8 @@ def _collect(cfg: DictConfig, wanted: Sequence[str]) -> dict[str, Any]:
                 found[how][str(count)] = entry
     by = provenance("benchmark_generation")
     found_with = {"weights_sha256": weights_hash("base")} | by
-    made = {"rates": found_with, "alone": by, "generated": {"generated": cfg.generated} | found_with}
+    generated = {"generated": cfg.generated} | found_with
+    made = {"rates": found_with, "alone": by, "generated": generated, "generated-even": generated}
     parts = {part: found[part] | {"made": made[part]} for part in wanted if found[part]}
     if not parts:
         raise ValueError(f"nothing has been run in {cfg.run}; leave out only_collect=true")
@@ -233,13 +236,13 @@ def _rate(cell: dict[str, Any]) -> str:
 
 
 def policy_table(content: dict[str, Any]) -> Table:
-    """Task to result: success of policies from a few demonstrations, alone and with generation."""
+    """Task to result: success of policies from a few demonstrations, alone and with generation, by where these are cut."""
     envs = [env for env in content if not content[env].keys().isdisjoint(HOW)]
     rows = []
     for how in HOW:
         for count in sorted({int(c) for env in envs for c in content[env].get(how, {}) if c != "made"}):
             cells = [content[env].get(how, {}).get(str(count)) for env in envs]
-            rows.append([str(count), "no" if how == "alone" else "yes", *("" if c is None else _success(c) for c in cells)])
+            rows.append([str(count), NAMES[how], *("" if c is None else _success(c) for c in cells)])
     return Table(["demonstrations", "with generation", *envs], rows, "Unseen scenes, solved at any step; 95 % by scenes.")
 
 

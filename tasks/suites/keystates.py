@@ -27,9 +27,9 @@ from infoatlas_rl.keystates.rules import (
 )
 from infoatlas_rl.keystates.settings import METHODS
 from infoatlas_rl.keystates.trajectories import column_scales
-from infoatlas_rl.maniskill.demos import DemonstrationSet
+from infoatlas_rl.maniskill.demos import DemonstrationSet, trajectory_of
 from infoatlas_rl.maniskill.events import ground_truth
-from infoatlas_rl.maniskill.states import STATE_INDEX, positions
+from infoatlas_rl.maniskill.states import STATE_INDEX
 from infoatlas_rl.maniskill.tasks import configured_task
 from infoatlas_rl.records import keep_result, provenance
 from infoatlas_rl.tables import Table
@@ -49,7 +49,7 @@ class Data:
     """Trajectories and events of one variant."""
 
     def __init__(self, demos: DemonstrationSet, variant: str) -> None:
-        self.trajectories = [positions(demo.states, demos.task) for demo in demos]
+        self.trajectories = [trajectory_of(demo, demos.task) for demo in demos]
         self.events = [ground_truth(demo, demos.task) for demo in demos]
         if not any(self.events):
             raise ValueError(f"{demos.path} tells neither events nor the stages of a planner: nothing to compare with")

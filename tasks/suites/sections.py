@@ -247,8 +247,13 @@ def generated(part: str) -> str:
     content = _result("generation")
     if part == "rates":
         return f"{generation.rate_table(content).markdown()}\n\n{_generated_by(content, 'rates')}"
-    sources = [f"Policies of the few demonstrations alone:\n\n{_generated_by(content, 'alone')}"]
-    sources += [f"Policies of those generated from them:\n\n{_generated_by(content, 'generated')}"]
+    said = {
+        "alone": "Policies of the few demonstrations alone:",
+        "generated": "Of those generated from them, cut at key states:",
+        "generated-even": "Cut evenly:",
+    }
+    measured = {how: text for how, text in said.items() if any(how in entry for entry in content.values())}
+    sources = [f"{text}\n\n{_generated_by(content, how)}" for how, text in measured.items()]
     return "\n\n".join([generation.policy_table(content).markdown(), *sources])
 
 
@@ -262,7 +267,7 @@ def generated_short() -> str:
     content = _result("generation")
     rows = []
     for env in TASKS:
-        alone, more = (content[env][how]["5"] for how in generation.HOW)
+        alone, more = (content[env][how]["5"] for how in ("alone", "generated"))
         rows.append([env, *(f"{100 * r['k'] / r['n']:.0f} % ({r['k']} of {r['n']})" for r in (alone, more))])
     counts = sorted({content[env]["generated"]["made"]["generated"] for env in TASKS})
     note = (

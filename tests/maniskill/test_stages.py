@@ -37,6 +37,16 @@ def test_stages_are_named_by_what_happens_in_them():
     assert stage_names([demonstration()], np.array([[15, 35]]), TASKS["PickCube"])[0] == "gripper closes, gripper sinks"
 
 
+def test_another_object_is_no_movement():
+    states = demonstration()
+    states[18:, STATE_INDEX["object_position"]] += [0, -0.4, 0]  # while the gripper rises, another part of the task begins
+    steps = np.array([[5, 10, 15, 20, 25, 30, 35]])
+    assert stage_names([states], steps, TASKS["PickCube"])[3:5] == ["object rises", "object moves"]
+    states[15:18, STATE_INDEX["object_position"]] = states[15, STATE_INDEX["object_position"]]
+    states[18:21, STATE_INDEX["object_position"]] = states[20, STATE_INDEX["object_position"]]
+    assert stage_names([states], steps, TASKS["PickCube"])[3] == "gripper rises"
+
+
 def test_stages_of_other_tasks_are_numbered():
     steps = np.array([[5, 35]])
     assert stage_names([demonstration()], steps, None) == ["stage 1", "stage 2"]

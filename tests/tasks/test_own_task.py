@@ -11,8 +11,8 @@ pytest.importorskip("mani_skill")
 
 from omegaconf import OmegaConf
 
-from infoatlas_rl.maniskill.demos import load_demonstrations
-from infoatlas_rl.maniskill.states import STATE_INDEX
+from infoatlas_rl.maniskill.demos import load_demonstrations, trajectory_of
+from infoatlas_rl.maniskill.states import STATE_INDEX, encode_states
 from infoatlas_rl.maniskill.tasks import describe, get_task, task_of
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from tests.conftest import compose, refusal, run
@@ -48,18 +48,60 @@ def _first(path, task):
     return load_demonstrations(path, task, count=1).demonstrations[0].states[0]
 
 
+def in_parts(**changed):
+    """PickCube backwards, as a second part: the goal is the object, between cube and goal lies its target."""
+    first = {"object": "cube", "target": "goal_site", "geometry": GEOMETRY} | changed
+    described = DESCRIBED | {"object": "goal_site", "target": ["cube", "goal_site"], "first": [first]}
+    return get_task("Mine", **described, geometry=GEOMETRY)
+
+
+def test_a_state_is_about_the_first_part_that_is_not_done(demos):
+    one = demos.demonstrations[0]
+    cube, goal = (one.env_states["actors"][name][:, :3].astype(float) for name in ("cube", "goal_site"))
+    tcp = one.states[:, STATE_INDEX["tcp_position"]]
+    to_cube, to_goal = (np.linalg.norm(place - tcp, axis=1) for place in (cube, goal))
+    # Wherever the cube is counts as arrived: what is left to say is whether the gripper has left it.
+    found = _states(one, in_parts(geometry=GEOMETRY | {"clearance": 10}))
+    left = to_cube > np.minimum(0.06, to_goal)
+    assert left.any()
+    assert not left.all()
+    np.testing.assert_allclose(found[:, STATE_INDEX["object_position"]], np.where(left[:, None], goal, cube), atol=1e-6)
+    between = np.where(left[:, None], (cube + goal) / 2, goal)
+    np.testing.assert_allclose(found[:, STATE_INDEX["target_position"]], between, atol=1e-6)
+    # Nowhere does: the second part is never begun, and the state is that of the task without it.
+    never = _states(one, in_parts(geometry=GEOMETRY | {"clearance": 1e-9}))
+    never[:, STATE_INDEX["clearance"]] = one.states[:, STATE_INDEX["clearance"]]
+    np.testing.assert_array_equal(never, one.states)
+
+
+def _states(demo, task):
+    return encode_states(demo.env_states, task.geometry, task)
+
+
+def test_key_states_of_a_task_in_parts_are_found_in_its_plain_state(demos):
+    one = demos.demonstrations[0]
+    plain = encode_states(one.env_states, None, get_task("Other", "PickCube-v1"))
+    np.testing.assert_array_equal(trajectory_of(one, in_parts()), plain)
+    assert plain.shape[1] != 100
+
+
 def test_a_description_makes_the_same_task_again():
     mine = get_task("Mine", **DESCRIBED, geometry=GEOMETRY, aims=True, target_turn=180)
     again = task_of(json.loads(json.dumps(describe(mine))))
     assert describe(again) == describe(mine)
     assert (again.aims, again.target_turn, again.geometry.clearance) == (True, 180, 0.025)
+    parts = task_of(json.loads(json.dumps(describe(in_parts()))))
+    assert describe(parts) == describe(in_parts())
+    assert (parts.targets, parts.first[0].object, parts.first[0].targets) == (("cube", "goal_site"), "cube", ("goal_site",))
+    pyramid = get_task(**compose("train_policy", "env=StackPyramid").env.task)
+    assert (pyramid.first[0].object, pyramid.targets) == ("cubeA", ("cubeA", "cubeB"))
     assert describe(get_task("PickCube")) == "PickCube"
     assert describe(get_task("Other", "Other-v1", 9)) == {"name": "Other", "env_id": "Other-v1", "horizon": 9}
     charger = compose("train_policy", "env=PlugCharger").env.task
     assert get_task(**charger).object == "charger"
 
 
-@pytest.mark.parametrize("env", ["PlugCharger", "PullCubeTool"])
+@pytest.mark.parametrize("env", ["PlugCharger", "PullCubeTool", "StackPyramid"])
 def test_described_tasks_have_policies_with_a_number_of_key_states(env):
     assert OmegaConf.to_object(compose("train_policy", f"env={env}").policy).key_states > 1
 
@@ -77,6 +119,10 @@ def test_described_tasks_have_policies_with_a_number_of_key_states(env):
         ({"symmetry": "sphere"}, "symmetry='sphere' is unknown; choose one of none, cube, bar"),
         ({"geometry": {"half_size": [1, 1, 1]}}, "geometry needs tip_offset, target_offset and half_size, three numbers each"),
         ({"geometry": GEOMETRY | {"half_size": [1, 1]}}, "geometry needs tip_offset"),
+        ({"target": []}, "object has to be the name of an actor, and target that of one or a list of them"),
+        ({"first": {"object": "cube"}}, "first has to be a list of parts, each with object, target, geometry"),
+        ({"first": [{"object": "cube"}]}, "part 1 of first: target, geometry is missing"),
+        ({"first": [{"object": "cube", "target": "x", "geometry": {}}]}, "part 1 of first: geometry needs tip_offset"),
     ],
 )
 def test_a_description_that_is_wrong_is_answered_in_one_line(changed, message):
