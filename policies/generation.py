@@ -19,7 +19,7 @@ from infoatlas_rl.maniskill.collect import CHUNK, CollectionReport, Job, Progres
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.envs import make_env, read_geometry
 from infoatlas_rl.maniskill.recording import SOURCE_MODE, MadeFor, recording
-from infoatlas_rl.maniskill.tasks import Task
+from infoatlas_rl.maniskill.tasks import Task, describe
 from infoatlas_rl.policies.agreement import agreeing_cuts
 from infoatlas_rl.policies.references import Course, find_references
 from infoatlas_rl.policies.replay import Plan, Replay
@@ -96,6 +96,6 @@ def generate_chunk(task: Task, plan: Plan, seeds: list[int], part: Path, made_fo
 def _digest(demos: DemonstrationSet, plan: Plan) -> str:
     """What demonstrations that are made of a plan depend on, as 16 digits."""
     references = [(r.actor, r.turns, r.carried) for r in plan.references]
-    content = [REPLAY, demos.task.name, [demo.seed for demo in demos], plan.cuts.tolist(), references]
+    content = [REPLAY, describe(demos.task), [demo.seed for demo in demos], plan.cuts.tolist(), references]
     actions = b"".join(np.ascontiguousarray(demo.actions).tobytes() for demo in demos)
     return hashlib.sha256(json.dumps(content).encode() + actions).hexdigest()[:16]

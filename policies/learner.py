@@ -94,6 +94,11 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         check_kinds(self)
         object.__setattr__(self, "task", describe(policy_task(self.task)))
+        if self.conditioning != "none" and policy_task(self.task).first:
+            raise ValueError(
+                f"conditioning={self.conditioning}: key states of a task in several parts are of different objects, and cannot "
+                "be headed for; set conditioning=none"
+            )
         choices = {"algorithm": tuple(ALGORITHMS), "conditioning": CONDITIONINGS, "start": STARTS, "reward": REWARDS}
         for name, accepted in choices.items():
             if getattr(self, name) not in accepted:

@@ -44,6 +44,8 @@ ENOUGH = 3
 """Demonstrations that show a variance."""
 METRES_PER_RADIAN = 0.1
 """A turn of the gripper by 1 rad counts as a way of this length."""
+MIDDLE = "target"
+"""Name of the target, where it is in the middle of several actors."""
 TIP = "tip"
 """Name of the point of the manipulated object that has to reach the target, where that is not its centre."""
 FLIPS = torch.stack([torch.eye(3), torch.diag(torch.tensor([-1.0, -1.0, 1.0]))])
@@ -151,7 +153,10 @@ def actor_poses(actors: Mapping[str, NDArray], task: Task, geometry: Geometry | 
         found[name] = Pose(pose[:, :3, 3].contiguous(), pose[:, :3, :3].contiguous())
     if geometry is not None:
         if len(task.targets) == 1:
-            found[task.target] = _point_of(found[task.target], geometry.target_offset)
+            found[task.targets[0]] = _point_of(found[task.targets[0]], geometry.target_offset)
+        else:
+            places = torch.stack([found[name].position for name in task.targets])
+            found[MIDDLE] = _point_of(Pose(places.mean(0), found[task.targets[0]].rotation), geometry.target_offset)
         if geometry.tip_offset.any():
             found[TIP] = _point_of(found[task.object], geometry.tip_offset)
     return found
@@ -159,7 +164,7 @@ def actor_poses(actors: Mapping[str, NDArray], task: Task, geometry: Geometry | 
 
 def symmetry_rotations(task: Task, actor: str | None) -> Tensor:
     """Rotations ``(s, 3, 3)`` after which an actor looks as before, as far as the task is known."""
-    return ROTATIONS[task.symmetry if actor in (task.object, TIP) else "none"]
+    return ROTATIONS[task.symmetry if actor in (TIP, *task.objects) else "none"]
 
 
 def way(start: Pose, end: Pose) -> Tensor:
@@ -180,7 +185,8 @@ def _reference(
     if not shown:
         return Reference(None)
     carried = _carried(shown, task, before)
-    names = [name for name in names if carried is None or name not in (carried, task.object)]
+    itself = (carried, task.object) if carried == TIP else (carried,)
+    names = [name for name in names if carried is None or name not in itself]
     ends = []
     for course, first, end in shown:
         moments = np.linspace(end - 1 - ENDING * (end - 1 - first), end - 1, 4).round().astype(int)
@@ -245,7 +251,7 @@ def _distance(frames: Sequence[Pose], ends: Sequence[Pose]) -> float:
 
 def _may_turn(actor: str, task: Task) -> bool:
     """Whether the rotation of an actor can matter: not that of a target which an object may reach as it likes."""
-    return actor not in task.targets or task.aims
+    return actor not in (MIDDLE, *task.targets) or actor in task.objects or task.aims
 
 
 def frame_of(pose: Pose, turns: bool) -> Pose:

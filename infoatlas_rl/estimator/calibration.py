@@ -24,8 +24,9 @@ LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 """Quantile levels; the middle one is the calibrated estimate, the outer ones are the 90 % interval."""
 
 DISAGREEMENT = 1.6
-"""Standard deviations of the members' medians by which the outer quantiles move outwards: on the atlas members agree, on data
-that are unlike it they do not, and there intervals would be too short."""
+"""Standard deviations of the members' medians, on the scale that they are trained on, by which the outermost quantiles move
+outwards, and those between in proportion: on the atlas members agree, on data that are unlike it they do not, and there intervals
+would be too short."""
 _NORMAL = tuple(NormalDist().inv_cdf(level) / NormalDist().inv_cdf(LEVELS[-1]) for level in LEVELS)
 
 FEW, MANY = 4, 32
@@ -123,8 +124,7 @@ class CalibratedHead(nn.Module):
 
     Args:
         summary: size of the summary of the canonical maps.
-        members: networks whose quantiles are averaged, the outer ones moved outwards where members disagree
-            (:data:`DISAGREEMENT`).
+        members: networks whose quantiles are averaged, and moved outwards where members disagree (:data:`DISAGREEMENT`).
     """
 
     def __init__(self, summary: int, *, width: int = 512, members: int = 8) -> None:

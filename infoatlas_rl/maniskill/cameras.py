@@ -102,12 +102,15 @@ class DrawnFrames:
                 for finger in _fingers(links):
                     axis.plot(*finger.T, "-", color="0.1", lw=3)
         colours = iter(("#D55E00", "#009E73", "#0072B2", "#CC79A7", "#E69F00"))
+        sizes = {part.object: part.geometry.half_size for part in self.task.first}
+        if demo.geometry is not None:
+            sizes[self.task.object] = demo.geometry.half_size
         for row, (name, values) in enumerate(_things(demo).items()):
             pose = pose_matrix(values[step : step + 1].reshape(1, -1))[0]
-            half = demo.geometry.half_size if demo.geometry is not None and name == self.task.object else np.full(3, 0.02)
+            half = sizes.get(name, np.full(3, 0.02))
             colour = next(colours, "0.5")
             _draw_box(axis, pose, half, colour)
-            part = {self.task.object: "object: ", **dict.fromkeys(self.task.targets, "target: ")}.get(name, "")
+            part = "object: " if name in self.task.objects else "target: " if name in self.task.targets else ""
             axis.text2D(
                 0.02, 0.02 + 0.05 * row, f"{part}{name}", transform=axis.transAxes, color=colour, fontsize=9, weight="bold"
             )

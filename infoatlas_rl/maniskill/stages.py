@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 MOVED = 0.015
 """Movements of less than this, in m, are not named; of the fingers, a third of it."""
-LEAP = 0.08
+LEAP = 0.05
 """An object that is elsewhere by more than this in one step, in m, is another object."""
 
 

@@ -1,4 +1,4 @@
-"""The 100-dimensional state, one layout for the three tasks, and a plain state for any other task.
+"""The 100-dimensional state, one layout for all described tasks, and a plain state for any other task.
 
 The state is a function of ManiSkill's simulation state (``env.get_state_dict()``, recorded as ``env_states`` in
 demonstration files) and of the sizes drawn at reset, and of nothing else. A live environment and a demonstration file

@@ -48,7 +48,7 @@ Target = str | tuple[str, ...]
 @dataclass(frozen=True)
 class Part:
     """What has to be done before the rest of a task: bring an object to a target. It is done while the tip of the object is
-    within the clearance of the target and the gripper has left it."""
+    within the clearance of the target and the gripper has left it. Symmetry and ``aims`` are those of the task."""
 
     object: str
     target: Target
@@ -84,6 +84,11 @@ class Task:
     """How far the target is turned against the actor that carries it, about its z axis, in degrees."""
     first: tuple[Part, ...] = ()
     """What has to be done before, in order, with other objects."""
+
+    @property
+    def objects(self) -> tuple[str | None, ...]:
+        """Actors that are brought to a target, in order."""
+        return (*(part.object for part in self.first), self.object)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -139,9 +144,10 @@ TaskDescription = str | Mapping[str, Any]
 def get_task(name: str, env_id: str | None = None, horizon: int = 250, **described: Any) -> Task:
     """Look a task up by its short name (``PegInsertion``) or by its ManiSkill id (``PegInsertionSide-v1``).
 
-    Any other task of ManiSkill is described by its ``env_id`` and horizon. If it has one object and one target, further fields of
-    :class:`Task` say so: ``object``, ``target``, ``geometry`` (the fields of :class:`Geometry`), ``symmetry``, ``aims``,
-    ``target_turn`` and ``first``, a list of parts that are done before, each with ``object``, ``target`` and ``geometry``.
+    Any other task of ManiSkill is described by its ``env_id`` and horizon. If objects are brought to targets in it, further
+    fields of :class:`Task` say so: ``object``, ``target``, ``geometry`` (the fields of :class:`Geometry`), ``symmetry``,
+    ``aims``, ``target_turn`` and ``first``, a list of parts that are done before, each with ``object``, ``target`` and
+    ``geometry``.
 
     Raises:
         ValueError: an unknown task, or a description that lacks something or says it wrongly.
@@ -155,29 +161,31 @@ def get_task(name: str, env_id: str | None = None, horizon: int = 250, **describ
         return Task(name, env_id, horizon)
     needed, also = ("object", "target", "geometry"), ("symmetry", "aims", "target_turn", "first")
     _require_fields(f"task {name}", described, needed, also)
-    first = described.pop("first", None) or ()
-    if isinstance(first, str | Mapping) or not all(isinstance(part, Mapping) for part in first):
+    first = described.pop("first", None)
+    first = () if first is None else first
+    if isinstance(first, str) or not isinstance(first, Sequence) or not all(isinstance(part, Mapping) for part in first):
         raise ValueError(f"task {name}: first has to be a list of parts, each with {', '.join(needed)}")
     parts = []
     for number, part in enumerate(first, start=1):
-        _require_fields(f"task {name}: part {number} of first", part, needed)
-        parts.append(Part(**_read(f"task {name}: part {number} of first", part)))
+        what = f"task {name}: part {number} of first"
+        _require_fields(what, part, needed)
+        parts.append(Part(**_read(what, part)))
     task = Task(name, env_id, horizon, first=tuple(parts), **_read(f"task {name}", described))
     if task.symmetry not in SYMMETRIES:
         raise ValueError(f"task {name}: symmetry={task.symmetry!r} is unknown; choose one of {', '.join(SYMMETRIES)}")
     if not isinstance(task.aims, bool):
         raise ValueError(f"task {name}: aims={task.aims!r}; it has to be true or false")
-    if isinstance(task.target_turn, bool) or not isinstance(task.target_turn, Real) or not math.isfinite(task.target_turn):
+    if not _is_number(task.target_turn):
         raise ValueError(f"task {name}: target_turn={task.target_turn!r}; it has to be a number of degrees")
     return task
 
 
 def _require_fields(what: str, described: Mapping[str, Any], needed: tuple[str, ...], also: tuple[str, ...] = ()) -> None:
-    unknown = sorted(set(described) - {*needed, *also})
+    unknown = sorted(str(key) for key in set(described) - {*needed, *also})
     if unknown or (missing := [key for key in needed if described.get(key) is None]):
         fault = f"there is no {unknown[0]}" if unknown else f"{', '.join(missing)} is missing"
-        rest = f", and if need be by {', '.join(also)}" if also else ""
-        raise ValueError(f"{what}: {fault}; a task with a 100-D state is described by {', '.join(needed)}{rest}")
+        whole = f"a task with a 100-D state is described by {', '.join(needed)}, and if need be by {', '.join(also)}"
+        raise ValueError(f"{what}: {fault}; {whole if also else 'a part is described by ' + ', '.join(needed)}")
 
 
 def _read(what: str, described: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,10 +196,17 @@ def _read(what: str, described: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"{what}: geometry needs tip_offset, target_offset and half_size, three numbers each, and clearance ({error})"
         ) from error
+    if not _is_number(geometry.clearance) or geometry.clearance <= 0:
+        raise ValueError(f"{what}: clearance={geometry.clearance!r}; it has to be a number of metres above 0")
     names = _several(described["target"])
-    if not names or not all(isinstance(name, str) for name in (described["object"], *names)):
-        raise ValueError(f"{what}: object has to be the name of an actor, and target that of one or a list of them")
+    actors = (described["object"], *names)
+    if not names or not all(isinstance(name, str) and name for name in actors) or len(set(actors)) < len(actors):
+        raise ValueError(f"{what}: object has to be the name of an actor, and target that of another or a list of others")
     return {**described, "geometry": geometry, "target": names[0] if len(names) == 1 else names}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _several(target: Any) -> tuple[Any, ...]:
@@ -204,9 +219,14 @@ def describe(task: Task) -> TaskDescription:
         return task.name
     if task.geometry is None:
         return {"name": task.name, "env_id": task.env_id, "horizon": task.horizon}
-    said = {key: value for key, value in vars(task).items() if key not in ("geometry", "events", "hole", "first")}
-    first = [{**vars(part), "geometry": part.geometry.to_json()} for part in task.first]
-    return {**said, "geometry": task.geometry.to_json()} | ({"first": first} if first else {})
+    said = {key: value for key, value in vars(task).items() if key not in ("geometry", "target", "events", "hole", "first")}
+    first = [{"object": part.object, **_said_of_both(part)} for part in task.first]
+    return {**said, **_said_of_both(task)} | ({"first": first} if first else {})
+
+
+def _said_of_both(what: Task | Part) -> dict[str, Any]:
+    target = what.target if isinstance(what.target, str) else list(what.targets)
+    return {"target": target, "geometry": what.geometry.to_json()}
 
 
 def task_of(description: TaskDescription) -> Task:

@@ -24,6 +24,7 @@ from infoatlas_rl.estimator.calibration import (
     SIZES,
     STATISTICS,
     CalibratedHead,
+    from_scale,
     pinball_loss,
     size_features,
     statistics,
@@ -263,14 +264,14 @@ def _fit_quantiles(
 
 @torch.no_grad()
 def _coverage(head: CalibratedHead, table: Tensor, summary: Tensor, truth: Tensor) -> float:
-    quantiles = head(table, summary)
+    quantiles = from_scale(head.scaled_quantiles(table, summary).mean(0))
     return float(((quantiles[:, 0] <= truth + 1e-4) & (truth <= quantiles[:, -1])).float().mean())
 
 
 def _widen(head: CalibratedHead, table: Tensor, summary: Tensor, truth: Tensor) -> None:
     """Conformal correction (Romano et al., 2019): scale the quantiles around the median so that the outer ones cover their share
     of the validation rows, which the head was not fitted to. How much is needed depends on the sizes: quantile regression of
-    its logarithm."""
+    its logarithm. What the disagreement of the members adds for data that are unlike these comes on top."""
     with torch.no_grad():
         quantiles, features = head.scaled_quantiles(table, summary).mean(0), size_features(table)
         low, middle, high = (quantiles[:, k] for k in (0, len(LEVELS) // 2, -1))

@@ -52,7 +52,7 @@ ARMS = {
 found by mutual information, and in all but those "cuts as found" cuts are moved to where the demonstrations agree."""
 HOW = {"alone": None, "generated": "keystates", "generated-even": "even"}
 """What policies are trained on, to its cuts: the few demonstrations, or those generated from them."""
-NAMES = {"alone": "no", "generated": "cut at key states", "generated-even": "cut evenly"}
+NAMES = {"alone": "no", "generated": "yes, cut at key states", "generated-even": "yes, cut evenly"}
 PARTS = ("rates", *HOW)
 FEW = ("infoatlas", "even")
 """Arms that are run with every number of demonstrations."""

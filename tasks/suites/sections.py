@@ -249,8 +249,8 @@ def generated(part: str) -> str:
         return f"{generation.rate_table(content).markdown()}\n\n{_generated_by(content, 'rates')}"
     said = {
         "alone": "Policies of the few demonstrations alone:",
-        "generated": "Of those generated from them, cut at key states:",
-        "generated-even": "Cut evenly:",
+        "generated": "Policies of demonstrations that were generated from them, cut at key states:",
+        "generated-even": "Policies of demonstrations that were generated from them, cut evenly:",
     }
     measured = {how: text for how, text in said.items() if any(how in entry for entry in content.values())}
     sources = [f"{text}\n\n{_generated_by(content, how)}" for how, text in measured.items()]

@@ -10,10 +10,10 @@ from infoatlas_rl.maniskill.tasks import TASKS, Task
 def demonstration():
     """Above the object, down, closed, up with it, aside with it, open, at rest; five steps each."""
     gripper = np.array(
-        [[0, 0, 0.3], [0.2, 0, 0.3], [0.2, 0, 0.02], [0.2, 0, 0.02], [0.2, 0, 0.2], [0.2, 0.3, 0.2], [0.2, 0.3, 0.2]]
+        [[0, 0, 0.3], [0.2, 0, 0.3], [0.2, 0, 0.02], [0.2, 0, 0.02], [0.2, 0, 0.2], [0.2, 0.2, 0.2], [0.2, 0.2, 0.2]]
     )
     width = np.array([0.08, 0.08, 0.08, 0.04, 0.04, 0.04, 0.08])
-    thing = np.array([[0.2, 0, 0.02]] * 4 + [[0.2, 0, 0.2], [0.2, 0.3, 0.2], [0.2, 0.3, 0.2]])
+    thing = np.array([[0.2, 0, 0.02]] * 4 + [[0.2, 0, 0.2], [0.2, 0.2, 0.2], [0.2, 0.2, 0.2]])
     gripper, thing = (np.concatenate([part, part[-1:]]) for part in (gripper, thing))
     width = np.append(width, width[-1])
     time, knots = np.arange(36) / 5, np.arange(8)

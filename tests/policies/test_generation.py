@@ -24,7 +24,7 @@ from infoatlas_rl.policies import replay
 from infoatlas_rl.policies.agreement import REACH, agreeing_cuts
 from infoatlas_rl.policies.cuts import CUTS, find_cuts
 from infoatlas_rl.policies.generation import generate_demonstrations, generated_path, make_plan
-from infoatlas_rl.policies.references import Course, describe, find_references
+from infoatlas_rl.policies.references import MIDDLE, Course, actor_poses, describe, find_references, symmetry_rotations
 from infoatlas_rl.policies.replay import Arm, Plan, Replay
 from infoatlas_rl.policies.scene import Pose, rotation_matrix, rotation_vector
 
@@ -92,6 +92,31 @@ def test_one_demonstration_goes_by_distance(courses):
     reach, carry = find_references(courses[:1], np.array([CUTS_OF_COURSES]), ANY)
     assert (reach.actor, carry.actor, carry.carried) == ("box", "plate", "box")
     assert np.isnan(reach.information)
+
+
+SIZES = {"tip_offset": [0, 0, 0], "target_offset": [0, 0, 0.1], "half_size": [0.02] * 3, "clearance": 0.01}
+
+
+def test_the_object_of_a_later_part_is_a_reference_before(courses):
+    first = [{"object": "box", "target": "plate", "geometry": SIZES}]
+    described = {"object": "plate", "target": "stone", "geometry": SIZES, "symmetry": "cube"}
+    parts = get_task("Parts", "Parts-v1", 100, **described, first=first)
+    reach, carry = find_references(courses, np.array([CUTS_OF_COURSES] * 5), parts)
+    assert (reach.actor, reach.carried) == ("box", None)
+    assert (carry.actor, carry.carried) == ("plate", "box")
+    assert len(symmetry_rotations(parts, "box")) == len(symmetry_rotations(parts, "plate")) == 24
+    assert len(symmetry_rotations(parts, "stone")) == 1
+
+
+def test_a_target_in_the_middle_of_several_actors_is_a_reference():
+    between = get_task("Between", "Between-v1", 100, object="box", target=["plate", "stone"], geometry=SIZES)
+    rows = {name: np.array([[*place, 1, 0, 0, 0, *np.zeros(6)]]) for name, place in PLACES.items()}
+    found = actor_poses(rows, between, between.geometry)
+    np.testing.assert_allclose(found[MIDDLE].position, [[0.2, 0.1, 0.15]], atol=1e-7)
+    np.testing.assert_allclose(found["plate"].position, [PLACES["plate"]], atol=1e-7)
+
+
+PLACES = {"box": (0, 0, 0), "plate": (0.4, 0, 0.1), "stone": (0, 0.2, 0)}
 
 
 def test_what_was_carried_and_rests_in_the_gripper_is_carried_on(courses):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_rates_and_policies_are_gathered(tmp_path, capsys):
         solved = list(range(8 + job.seed if job.arm == "infoatlas" else 5))
         rate = {"solved": solved, "scenes": 10, "at_once": solved[:4], "weights_sha256": weights_hash("base")}
         job.path.write_text(json.dumps(rate))
-    for how, k in (("generated", 9), ("alone", 2)):
+    for how, k in (("generated", 9), ("generated-even", 7), ("alone", 2)):
         folder = tmp_path / "run" / f"{how}-5-0"
         folder.mkdir()
         episodes = [{"seed": seed, "success": seed < k} for seed in range(10)]
@@ -76,6 +77,8 @@ def test_rates_and_policies_are_gathered(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "40 ± 0 % (85 %)" in said
     assert "20.0 % (2 of 10; 6 to 51)" in said
+    assert content["generated-even"]["5"]["k"] == 7
+    assert re.search(r"yes, cut evenly +70.0 % \(7 of 10", said)
     # What is left out keeps its figures, and what they were made with.
     cfg.only = ["rates", "alone"]
     jobs[0].path.write_text(json.dumps(rate | {"solved": []}))

@@ -49,23 +49,23 @@ def _first(path, task):
 
 
 def in_parts(**changed):
-    """PickCube backwards, as a second part: the goal is the object, between cube and goal lies its target."""
+    """PickCube, and then the table, of all things, has to be brought between the cube and its goal."""
     first = {"object": "cube", "target": "goal_site", "geometry": GEOMETRY} | changed
-    described = DESCRIBED | {"object": "goal_site", "target": ["cube", "goal_site"], "first": [first]}
+    described = DESCRIBED | {"object": "table-workspace", "target": ["cube", "goal_site"], "first": [first]}
     return get_task("Mine", **described, geometry=GEOMETRY)
 
 
 def test_a_state_is_about_the_first_part_that_is_not_done(demos):
     one = demos.demonstrations[0]
-    cube, goal = (one.env_states["actors"][name][:, :3].astype(float) for name in ("cube", "goal_site"))
+    cube, goal, table = (one.env_states["actors"][name][:, :3].astype(float) for name in ("cube", "goal_site", "table-workspace"))
     tcp = one.states[:, STATE_INDEX["tcp_position"]]
-    to_cube, to_goal = (np.linalg.norm(place - tcp, axis=1) for place in (cube, goal))
+    to_cube, to_table = (np.linalg.norm(place - tcp, axis=1) for place in (cube, table))
     # Wherever the cube is counts as arrived: what is left to say is whether the gripper has left it.
     found = _states(one, in_parts(geometry=GEOMETRY | {"clearance": 10}))
-    left = to_cube > np.minimum(0.06, to_goal)
+    left = to_cube > np.minimum(0.06, to_table)
     assert left.any()
     assert not left.all()
-    np.testing.assert_allclose(found[:, STATE_INDEX["object_position"]], np.where(left[:, None], goal, cube), atol=1e-6)
+    np.testing.assert_allclose(found[:, STATE_INDEX["object_position"]], np.where(left[:, None], table, cube), atol=1e-6)
     between = np.where(left[:, None], (cube + goal) / 2, goal)
     np.testing.assert_allclose(found[:, STATE_INDEX["target_position"]], between, atol=1e-6)
     # Nowhere does: the second part is never begun, and the state is that of the task without it.
@@ -90,9 +90,12 @@ def test_a_description_makes_the_same_task_again():
     again = task_of(json.loads(json.dumps(describe(mine))))
     assert describe(again) == describe(mine)
     assert (again.aims, again.target_turn, again.geometry.clearance) == (True, 180, 0.025)
+    # A description is compared with the one in a file: it is JSON.
+    assert json.loads(json.dumps(describe(in_parts()))) == describe(in_parts())
     parts = task_of(json.loads(json.dumps(describe(in_parts()))))
     assert describe(parts) == describe(in_parts())
-    assert (parts.targets, parts.first[0].object, parts.first[0].targets) == (("cube", "goal_site"), "cube", ("goal_site",))
+    assert (parts.targets, parts.objects) == (("cube", "goal_site"), ("cube", "table-workspace"))
+    assert parts.first[0].targets == ("goal_site",)
     pyramid = get_task(**compose("train_policy", "env=StackPyramid").env.task)
     assert (pyramid.first[0].object, pyramid.targets) == ("cubeA", ("cubeA", "cubeB"))
     assert describe(get_task("PickCube")) == "PickCube"
@@ -119,9 +122,21 @@ def test_described_tasks_have_policies_with_a_number_of_key_states(env):
         ({"symmetry": "sphere"}, "symmetry='sphere' is unknown; choose one of none, cube, bar"),
         ({"geometry": {"half_size": [1, 1, 1]}}, "geometry needs tip_offset, target_offset and half_size, three numbers each"),
         ({"geometry": GEOMETRY | {"half_size": [1, 1]}}, "geometry needs tip_offset"),
-        ({"target": []}, "object has to be the name of an actor, and target that of one or a list of them"),
+        ({"geometry": GEOMETRY | {"clearance": 0}}, "clearance=0; it has to be a number of metres above 0"),
+        ({"target": []}, "object has to be the name of an actor, and target that of another or a list of others"),
+        ({"target": ""}, "object has to be the name of an actor, and target that of another or a list of others"),
+        ({"target": ["goal_site", "cube"]}, "object has to be the name of an actor, and target that of another"),
+        ({"first": [{3: 1, "object": "cube"}]}, "part 1 of first: there is no 3"),
+        ({"first": 3}, "first has to be a list of parts, each with object, target, geometry"),
         ({"first": {"object": "cube"}}, "first has to be a list of parts, each with object, target, geometry"),
-        ({"first": [{"object": "cube"}]}, "part 1 of first: target, geometry is missing"),
+        (
+            {"first": [{"object": "cube"}]},
+            "part 1 of first: target, geometry is missing; a part is described by object, target, geo",
+        ),
+        (
+            {"first": [{"object": "cube", "target": "x", "geometry": GEOMETRY | {"clearance": "wide"}}]},
+            "part 1 of first: clearance='wide'; it has to be a number of metres above 0",
+        ),
         ({"first": [{"object": "cube", "target": "x", "geometry": {}}]}, "part 1 of first: geometry needs tip_offset"),
     ],
 )

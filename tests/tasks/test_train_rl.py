@@ -97,6 +97,8 @@ def test_runs_differ_by_what_has_an_effect():
 def test_wrong_choices_in_reinforcement_learning_are_answered(trained):
     root = f"paths.root={trained[0]}"
     assert "algorithm=td3 is unknown; choose one of sac, ppo" in refusal("train_rl", "env=PickCube", "algorithm=td3", root)
+    parts = refusal("train_rl", "env=StackPyramid", "conditioning=nearest", "reward=sparse", root)
+    assert "key states of a task in several parts are of different objects" in parts
     missing = refusal("train_rl", "env=PickCube", "conditioning=nearest", root)
     assert "make them with: python tasks/discover_keystates.py env=PickCube" in missing
 
