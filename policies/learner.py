@@ -93,8 +93,9 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         check_kinds(self)
-        object.__setattr__(self, "task", describe(policy_task(self.task)))
-        if self.conditioning != "none" and policy_task(self.task).first:
+        task = policy_task(self.task)
+        object.__setattr__(self, "task", describe(task))
+        if self.conditioning != "none" and task.first:
             raise ValueError(
                 f"conditioning={self.conditioning}: key states of a task in several parts are of different objects, and cannot "
                 "be headed for; set conditioning=none"

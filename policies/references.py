@@ -186,7 +186,7 @@ def _reference(
         return Reference(None)
     carried = _carried(shown, task, before)
     itself = (carried, task.object) if carried == TIP else (carried,)
-    names = [name for name in names if carried is None or name not in itself]
+    names = [name for name in names if name not in itself]
     ends = []
     for course, first, end in shown:
         moments = np.linspace(end - 1 - ENDING * (end - 1 - first), end - 1, 4).round().astype(int)

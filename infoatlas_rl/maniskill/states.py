@@ -10,7 +10,6 @@ See ``docs/state.md`` for the table of indices, which is generated from :data:`L
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from infoatlas_rl.maniskill.panda import forward_kinematics, tcp_velocity
-from infoatlas_rl.maniskill.tasks import Geometry, Task
+from infoatlas_rl.maniskill.tasks import Geometry, Part, Task
 
 Array = NDArray[np.float64]
 
@@ -72,8 +71,6 @@ STATE_INDEX: dict[str, slice] = _slices()
 
 
 VELOCITIES = ("qvel", "tcp_linear_velocity", "tcp_angular_velocity", "object_linear_velocity", "object_angular_velocity")
-
-
 AWAY = 0.06
 """The gripper has left an object when its TCP is so far from it, in m, or nearer to the next one."""
 
@@ -98,39 +95,23 @@ def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task
     """
     if task.object is None or task.target is None or geometry is None:
         return plain_states(env_states)
-    states = _states_about(env_states, geometry, task)
+    robot, tcp = _robot_parts(env_states)
+    states = _states_about(env_states, robot, tcp, Part(task.object, task.target, geometry), task.target_turn)
     for part in reversed(task.first):
-        earlier = _states_about(env_states, part.geometry, replace(task, object=part.object, target=part.target, target_turn=0))
+        earlier = _states_about(env_states, robot, tcp, part)
         away, away_from_next = (s[:, STATE_INDEX["tcp_object_distance"]] for s in (earlier, states))
         arrived = earlier[:, STATE_INDEX["tip_target_distance"]] <= part.geometry.clearance
         states = np.where(arrived & (away > np.minimum(AWAY, away_from_next)), states, earlier)
     return states
 
 
-def _states_about(env_states: Mapping[str, Any], geometry: Geometry, task: Task) -> Array:
-    """The 100-D states about the object and the target of a task."""
+def _robot_parts(env_states: Mapping[str, Any]) -> tuple[dict[str, Array], Array]:
+    """What the state says of the robot, whatever it is about, and the pose of the TCP ``(t, 4, 4)``."""
     robot = _robot_state(env_states["articulations"])
     qpos, qvel = robot[:, 13:22], robot[:, 22:31]
     links = forward_kinematics(qpos, pose_matrix(robot[:, :7]))
     linear, angular = tcp_velocity(links, qvel)
     tcp = links["tcp"]
-
-    moved = _actor(env_states, task.object)
-    carriers = [_actor(env_states, name) for name in task.targets]
-    carrier = carriers[0].copy()
-    carrier[:, :3] = np.mean([rows[:, :3] for rows in carriers], axis=0)
-    object_pose = pose_matrix(moved[:, :7])
-    target = pose_matrix(carrier[:, :7])
-    target[:, :3, 3] = _apply(target, geometry.target_offset)
-    quaternion = carrier[:, 3:7]
-    if task.target_turn:
-        target[:, :3, :3] @= Rotation.from_euler("z", task.target_turn, degrees=True).as_matrix()
-        quaternion = _quaternion(target[:, :3, :3])
-    tip = _apply(object_pose, geometry.tip_offset)
-
-    t = len(qpos)
-    to_object = object_pose[:, :3, 3] - tcp[:, :3, 3]
-    to_target = target[:, :3, 3] - tip
     parts = {
         "qpos": qpos,
         "qvel": qvel,
@@ -139,6 +120,34 @@ def _states_about(env_states: Mapping[str, Any], geometry: Geometry, task: Task)
         "tcp_linear_velocity": linear,
         "tcp_angular_velocity": angular,
         **{f"{name}_position": links[name][:, :3, 3] for name in _LINKS},
+        "gripper_width": qpos[:, 7:8] + qpos[:, 8:9],
+    }
+    return parts, tcp
+
+
+def _states_about(
+    env_states: Mapping[str, Any], robot: Mapping[str, Array], tcp: Array, part: Part, target_turn: float = 0.0
+) -> Array:
+    """The 100-D states about the object and the target of a part of a task."""
+    geometry = part.geometry
+    moved = _actor(env_states, part.object)
+    carriers = [_actor(env_states, name) for name in part.targets]
+    carrier = carriers[0].copy()
+    carrier[:, :3] = np.mean([rows[:, :3] for rows in carriers], axis=0)
+    object_pose = pose_matrix(moved[:, :7])
+    target = pose_matrix(carrier[:, :7])
+    target[:, :3, 3] = _apply(target, geometry.target_offset)
+    quaternion = carrier[:, 3:7]
+    if target_turn:
+        target[:, :3, :3] @= Rotation.from_euler("z", target_turn, degrees=True).as_matrix()
+        quaternion = _quaternion(target[:, :3, :3])
+    tip = _apply(object_pose, geometry.tip_offset)
+
+    t = len(tcp)
+    to_object = object_pose[:, :3, 3] - tcp[:, :3, 3]
+    to_target = target[:, :3, 3] - tip
+    parts = {
+        **robot,
         "object_position": moved[:, :3],
         "object_quaternion": _positive(moved[:, 3:7], component=0),
         "object_linear_velocity": moved[:, 7:10],
@@ -154,7 +163,6 @@ def _states_about(env_states: Mapping[str, Any], geometry: Geometry, task: Task)
         "tip_in_target": _into(target, tip),
         "object_axis_in_tcp": _turn(tcp, object_pose[:, :3, 0]),
         "object_axis_in_target": _turn(target, object_pose[:, :3, 0]),
-        "gripper_width": qpos[:, 7:8] + qpos[:, 8:9],
         "tcp_object_distance": np.linalg.norm(to_object, axis=1, keepdims=True),
         "tip_target_distance": np.linalg.norm(to_target, axis=1, keepdims=True),
     }

@@ -95,6 +95,7 @@ def test_one_demonstration_goes_by_distance(courses):
 
 
 SIZES = {"tip_offset": [0, 0, 0], "target_offset": [0, 0, 0.1], "half_size": [0.02] * 3, "clearance": 0.01}
+PLACES = {"box": (0, 0, 0), "plate": (0.4, 0, 0.1), "stone": (0, 0.2, 0)}
 
 
 def test_the_object_of_a_later_part_is_a_reference_before(courses):
@@ -114,9 +115,6 @@ def test_a_target_in_the_middle_of_several_actors_is_a_reference():
     found = actor_poses(rows, between, between.geometry)
     np.testing.assert_allclose(found[MIDDLE].position, [[0.2, 0.1, 0.15]], atol=1e-7)
     np.testing.assert_allclose(found["plate"].position, [PLACES["plate"]], atol=1e-7)
-
-
-PLACES = {"box": (0, 0, 0), "plate": (0.4, 0, 0.1), "stone": (0, 0.2, 0)}
 
 
 def test_what_was_carried_and_rests_in_the_gripper_is_carried_on(courses):
