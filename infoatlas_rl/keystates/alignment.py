@@ -1,9 +1,10 @@
-"""One clock for all demonstrations: the alignment under which the time says most about the state.
+"""One clock for all demonstrations: the alignment under which the time says most about what is aligned.
 
 Demonstrations do the same things at different times. A clock ``c`` is sought, monotone along every demonstration, that
 maximises the mutual information I(state; clock) under a Gaussian model of the states at every tick of the clock: alternately,
 the mean and variance of every column at every tick are computed, and every demonstration is warped to them by dynamic
-programming (dynamic time warping with a likelihood for a distance).
+programming (dynamic time warping with a likelihood for a distance). A state is here whatever is aligned: states and motions
+(:mod:`infoatlas_rl.keystates.clock`).
 """
 
 from __future__ import annotations

@@ -1,5 +1,9 @@
 """The common clock of demonstrations: what they do, how alike their times are, and where they rest, tick by tick.
 
+Demonstrations are aligned by their states and by their motions. States alone say where a demonstration is on a way, and little of
+where one way ends and the next begins, for around a turn they are nearly the same: the same event then lies further apart on the
+clock from one demonstration to another, and all that is measured around it is a blur.
+
 Whoever drives a robot halts, or nearly so, where one stage ends and the next begins. Ticks are even in distance, so a halt of
 many steps is a few ticks: where a halt is, is told by its *rest*, and the step of a key state in it is settled in every
 demonstration by itself::
@@ -16,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoatlas_rl.keystates.alignment import Alignment
+from infoatlas_rl.keystates.alignment import LEAST_STD, Alignment
 from infoatlas_rl.keystates.placing import smooth
 from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate
 
@@ -24,6 +28,8 @@ Array = NDArray[np.float64]
 
 MOVING = 0.3
 """Motions that are much shorter than this share of the median have no direction."""
+BLUR = 0.8
+"""Length of the noise with which unit motions are compared where demonstrations are aligned; that of ``KeyStateConfig.noise``."""
 RESTING = 1.0
 """Below this share of the mean speed a demonstration rests, the more the slower it is."""
 STILL = 0.05
@@ -41,8 +47,10 @@ class Clock:
     """
 
     def __init__(self, trajectories: TrajectorySet, delta: int) -> None:
-        self.trajectories = trajectories
-        self.alignment = Alignment(trajectories.states)
+        self.trajectories, self._half = trajectories, delta / 2
+        along = np.broadcast_to(np.arange(float(trajectories.ticks)), trajectories.states.shape[:2])
+        self._usual = float(np.median(np.linalg.norm(self._moved(trajectories.states, along), axis=2)))
+        self.alignment = Alignment(self._compared(trajectories.states))
         self.steps = _steps(self.alignment.positions, trajectories.step_of_tick)
         """``(N, T)``: step of the original trajectory at every tick, fractional."""
         shares = self.steps / (trajectories.lengths[:, None] - 1)
@@ -55,7 +63,7 @@ class Clock:
         rests = [np.interp(row, np.arange(len(rest)), rest) for row, rest in zip(self.steps, self._rests, strict=True)]
         self.rest = np.mean(rests, axis=0)
         """``(T,)``: how much the demonstrations rest at every tick."""
-        self.motions = self._motions(delta / 2)
+        self.motions = self._motions(trajectories.states, self.alignment.positions)
         """``(N, T, d)``: unit motions, float32."""
 
     def show(self, steps: NDArray) -> Array:
@@ -70,7 +78,7 @@ class Clock:
     def find_in(self, trajectories: Sequence[Array], ends: Sequence[float]) -> NDArray[np.int64]:
         """The same in other demonstrations, which are aligned to the clock."""
         resampled = self.trajectories.resample(trajectories)
-        steps = _steps(self.alignment.align(resampled.states), resampled.step_of_tick)
+        steps = _steps(self.alignment.align(self._compared(resampled.states)), resampled.step_of_tick)
         return _settled(ends, steps, [_rest(speed) for speed in resampled.speeds])
 
     def states(self, positions: Array) -> Tensor:
@@ -78,16 +86,27 @@ class Clock:
         rows = [interpolate(s, np.array([p]))[0] for s, p in zip(self.trajectories.states, positions)]
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
-    def _motions(self, half: float) -> NDArray[np.float32]:
-        motions = []
-        for states, position in zip(self.trajectories.states, self.alignment.positions, strict=True):
-            last = len(states) - 1
-            motions.append(
-                interpolate(states, np.minimum(position + half, last)) - interpolate(states, np.maximum(position - half, 0))
-            )
-        motion = np.stack(motions)
+    def _compared(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What demonstrations are aligned by ``(N, T, 2 d)``: states and unit motions, these with the least standard deviation of
+        a column at a tick for the unit of their noise."""
+        along = np.broadcast_to(np.arange(float(states.shape[1])), states.shape[:2])
+        return np.concatenate([states, LEAST_STD * np.sqrt(states.shape[2]) / BLUR * self._motions(states, along)], axis=2)
+
+    def _motions(self, states: NDArray[np.float32], positions: Array) -> NDArray[np.float32]:
+        """Unit motions of demonstrations at positions ``(N, T)`` that are given in ticks of them, ``(N, T, d)``."""
+        motion = self._moved(states, positions)
         length = np.linalg.norm(motion, axis=2, keepdims=True)
-        return (motion / (length + MOVING * np.median(length) + 1e-9)).astype(np.float32)
+        return (motion / (length + MOVING * self._usual + 1e-9)).astype(np.float32)
+
+    def _moved(self, states: NDArray[np.float32], positions: Array) -> Array:
+        """From half a ``delta`` before to half a ``delta`` after positions, ``(N, T, d)``."""
+        last = states.shape[1] - 1
+        return np.stack(
+            [
+                interpolate(own, np.minimum(at + self._half, last)) - interpolate(own, np.maximum(at - self._half, 0))
+                for own, at in zip(states, positions, strict=True)
+            ]
+        )
 
 
 def _steps(positions: Array, step_of_tick: Array) -> Array:

@@ -315,4 +315,5 @@ class KeyStateFinder:
             "estimator": "none" if self.estimator is None else f"{type(self.estimator).__name__}({self.estimator.extra_repr()})",
             "trajectories": len(self.trajectories),
             "states_sha256": digest[:16],
+            "aligned_by": "states and motions",  # not so in older versions
         }

@@ -36,7 +36,7 @@ class KeyStateConfig:
     mi_weight: float = 1.0
     spread_weight: float = 0.2
     """Penalty for the spread of a key state's time over the demonstrations (standard deviation, in shares)."""
-    rest_weight: float = 0.3
+    rest_weight: float = 0.1
     """Reward for places where the demonstrations rest, see :mod:`infoatlas_rl.keystates.clock`."""
     seed: int = 0
 

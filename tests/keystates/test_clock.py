@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from infoatlas_rl.keystates import TrajectorySet
+from infoatlas_rl.keystates.alignment import Alignment
 from infoatlas_rl.keystates.clock import RESTING, STILL, Clock
 
 HALF = 7
@@ -58,3 +59,24 @@ def test_two_key_states_at_one_halt_do_not_meet():
     halt = float(clock.rest.argmax())
     found = clock.find([halt - 3, halt + 3, clock.trajectories.ticks - 1.0])
     assert (found[:, 0] < found[:, 1]).all()
+
+
+def test_motions_tell_where_a_turn_is_wherever_demonstrations_begin():
+    rng = np.random.default_rng(0)
+    seen_in = rng.normal(size=(2, 40))
+    paths, corners = [], rng.integers(25, 35, size=24)
+    for corner in corners:
+        x = np.concatenate([np.arange(corner + 1.0), np.full(30, float(corner))])
+        y = np.concatenate([np.zeros(corner + 1), np.arange(1.0, 31.0)])
+        begin = 30 * rng.normal(size=2)  # the ways are 25 to 35 long: states tell next to nothing of the turn
+        paths.append((np.stack([x, y], 1) + begin + 0.05 * rng.normal(size=(len(x), 2))) @ seen_in)
+    trajectories = TrajectorySet(paths)
+    clock = Clock(trajectories, delta=2)
+
+    def spread(positions):
+        steps = [np.interp(at, np.arange(len(own)), own) for at, own in zip(positions, trajectories.step_of_tick, strict=True)]
+        rising = [row + np.linspace(0, 1e-3, len(row)) for row in steps]
+        return np.std([np.interp(corner, row, np.arange(len(row))) for corner, row in zip(corners, rising, strict=True)])
+
+    # Over ten seeds and numbers of demonstrations between 0.07 and 0.5 of what states alone leave.
+    assert spread(clock.alignment.positions) < 0.6 * spread(Alignment(trajectories.states).positions)
