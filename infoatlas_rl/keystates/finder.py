@@ -80,7 +80,7 @@ class KeyStateFinder:
         >>> finder = KeyStateFinder(TrajectorySet(paths), InfoAtlasLoss(slices=1, k=20, sides="y"), KeyStateConfig(concepts=2))
         >>> figures = list(finder.fit())                                # of every round of measurements
         >>> np.median(finder.key_states().steps, axis=0)                # of (30, 2); all turn at step 25
-        array([24.5, 50. ])
+        array([25., 50.])
 
     Deterministic in ``config.seed``; an interrupted run resumed from its checkpoint ends in the same result.
 
