@@ -48,8 +48,8 @@ class Clock:
 
     def __init__(self, trajectories: TrajectorySet, delta: int) -> None:
         self.trajectories, self._half = trajectories, delta / 2
-        along = np.broadcast_to(np.arange(float(trajectories.ticks)), trajectories.states.shape[:2])
-        self._usual = float(np.median(np.linalg.norm(self._moved(trajectories.states, along), axis=2)))
+        unaligned = self._moved(trajectories.states, _own_ticks(trajectories.states))
+        self._usual = float(np.median(np.linalg.norm(unaligned, axis=2)))
         self.alignment = Alignment(self._compared(trajectories.states))
         self.steps = _steps(self.alignment.positions, trajectories.step_of_tick)
         """``(N, T)``: step of the original trajectory at every tick, fractional."""
@@ -89,8 +89,8 @@ class Clock:
     def _compared(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
         """What demonstrations are aligned by ``(N, T, 2 d)``: states and unit motions, these with the least standard deviation of
         a column at a tick for the unit of their noise."""
-        along = np.broadcast_to(np.arange(float(states.shape[1])), states.shape[:2])
-        return np.concatenate([states, LEAST_STD * np.sqrt(states.shape[2]) / BLUR * self._motions(states, along)], axis=2)
+        unit = LEAST_STD * np.sqrt(states.shape[2]) / BLUR
+        return np.concatenate([states, unit * self._motions(states, _own_ticks(states))], axis=2)
 
     def _motions(self, states: NDArray[np.float32], positions: Array) -> NDArray[np.float32]:
         """Unit motions of demonstrations at positions ``(N, T)`` that are given in ticks of them, ``(N, T, d)``."""
@@ -107,6 +107,11 @@ class Clock:
                 for own, at in zip(states, positions, strict=True)
             ]
         )
+
+
+def _own_ticks(states: NDArray[np.float32]) -> Array:
+    """The positions ``(N, T)`` of the states ``(N, T, d)`` themselves."""
+    return np.broadcast_to(np.arange(float(states.shape[1])), states.shape[:2])
 
 
 def _steps(positions: Array, step_of_tick: Array) -> Array:
