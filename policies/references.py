@@ -38,8 +38,9 @@ ACCURACY = 0.002, 0.03
 """Standard deviations of positions (m) and rotations (rad) are not taken for smaller than this."""
 ENDING = 0.2
 """Share of a stretch, at its end, in which the gripper is where the stretch leads to."""
-TURNING = 0.5
-"""Nats that the rotation of an object has to add before it counts."""
+TURNING = 0.5, 5.0
+"""Nats that the rotation of an object has to add before it counts; of a target that an object may reach as it likes, as rotations
+of a few demonstrations agree by chance."""
 ENOUGH = 3
 """Demonstrations that show a variance."""
 METRES_PER_RADIAN = 0.1
@@ -204,7 +205,7 @@ def _reference(
             seen = [frame_of(pose, turns).inverse() @ end for pose, end in zip(frames[name], ends, strict=True)]
             variances = _variances(seen, tried, task)
             information = sum(1.5 * math.log(w / v) for w, v in zip(world, variances, strict=True))
-            if information > best.information + TURNING * turns:
+            if information > best.information + TURNING[not _may_turn(name, task)] * turns:
                 best = replace(tried, information=information)
     return best
 

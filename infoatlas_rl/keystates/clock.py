@@ -5,8 +5,8 @@ where one way ends and the next begins, for around a turn they are nearly the sa
 clock from one demonstration to another, and all that is measured around it is a blur.
 
 Whoever drives a robot halts, or nearly so, where one stage ends and the next begins. Ticks are even in distance, so a halt of
-many steps is a few ticks: where a halt is, is told by its *rest*, and the step of a key state in it is settled in every
-demonstration by itself::
+many steps is a few ticks: where a halt is, is told by its *rest*, which decides between turns that tell the same, and in every
+demonstration by itself a key state settles in a rest that is near::
 
     rest = log max(1, RESTING / (speed / mean speed + 0.05))        0 while it moves, 3 where it stands still
 """
@@ -22,14 +22,15 @@ from torch import Tensor
 
 from infoatlas_rl.keystates.alignment import LEAST_STD, Alignment
 from infoatlas_rl.keystates.placing import smooth
+from infoatlas_rl.keystates.settings import KeyStateConfig
 from infoatlas_rl.keystates.trajectories import TrajectorySet, interpolate
 
 Array = NDArray[np.float64]
 
 MOVING = 0.3
 """Motions that are much shorter than this share of the median have no direction."""
-BLUR = 0.8
-"""Length of the noise with which unit motions are compared where demonstrations are aligned; that of ``KeyStateConfig.noise``."""
+BLUR = KeyStateConfig.noise
+"""Length of the noise with which unit motions are compared where demonstrations are aligned: what they are measured with."""
 RESTING = 1.0
 """Below this share of the mean speed a demonstration rests, the more the slower it is."""
 STILL = 0.05

@@ -3,9 +3,9 @@
 On a common clock (:mod:`infoatlas_rl.keystates.alignment`) every tick t is asked how much a boundary there would tell about the
 motion around it: the mutual information J(t) = I(B; u) between B, whether a motion ``u = s[c + delta/2] - s[c - delta/2]``
 comes before or after t, and the motion, over the ``window`` ticks on either side. Where a stage ends and another begins the
-motion turns, and J has a peak; along a straight way it is nothing, along a slow curve little. Where demonstrations also rest
-it is the likelier end of a stage. Key states are the highest peaks of both together: K of them, or all that tell ``worth``
-nats. The last one is the final state.
+motion turns, and J has a peak; along a straight way it is nothing, along a slow curve little. Key states are the highest peaks of
+J, less a small penalty for times that vary; where two tell the same, that of the two at which demonstrations rest. They are K, or
+all that tell ``worth`` nats. The last one is the final state.
 
 J is measured by the estimator: one forward pass compares a dozen ticks, some fifteen measure the whole clock. A few rounds with
 fresh samples and slices are averaged.
@@ -206,7 +206,7 @@ class KeyStateFinder:
         config, information = self.config, self.information
         places = self._measurable
         if self.estimator is None:
-            places = places[self.clock.rest[places] * config.rest_weight > 0]
+            places = places[self.clock.rest[places] > 0]
         score = self._score()
         found = peaks(score, places, config.gap)
         if config.concepts is not None:
@@ -228,7 +228,8 @@ class KeyStateFinder:
     def _score(self) -> Array:
         """The objective at every tick, ``(T,)``."""
         config, clock = self.config, self.clock
-        return config.mi_weight * self.information + config.rest_weight * clock.rest - config.spread_weight * clock.spread
+        told = config.mi_weight * self.information + config.rest_weight * clock.rest if self.estimator is not None else clock.rest
+        return told - config.spread_weight * clock.spread
 
     @property
     def _reach(self) -> int:

@@ -36,8 +36,9 @@ class KeyStateConfig:
     mi_weight: float = 1.0
     spread_weight: float = 0.2
     """Penalty for the spread of a key state's time over the demonstrations (standard deviation, in shares)."""
-    rest_weight: float = 0.1
-    """Reward for places where the demonstrations rest, see :mod:`infoatlas_rl.keystates.clock`."""
+    rest_weight: float = 0.03
+    """Reward, in nats, for places where the demonstrations rest, see :mod:`infoatlas_rl.keystates.clock`: it decides between
+    turns that tell the same."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -113,20 +113,36 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(11, 7.4), layout="constrained")
     grid = figure.subplots(2, (len(result["groups"]) + 1) // 2, sharey=True)
+    labels = []
     for axes, group in zip(grid.flat, result["groups"], strict=False):
-        for number, (names, seconds, error) in enumerate(_places(group["estimators"])):
+        for names, seconds, error in _places(group["estimators"]):
             ours = names == [OURS]
             axes.loglog(seconds, error, "*" if ours else "o", ms=13 if ours else 6, color="C3" if ours else "C0")
-            offset, side = ((6, 6 if number % 2 else -12), "left") if len(names) == 1 else ((0, -16), "center")
-            place = {"xytext": offset, "textcoords": "offset points", "ha": side}
-            axes.annotate(", ".join(names), (seconds, error), fontsize=8, **place)
+            labels.append(axes.annotate(", ".join(names), (seconds, error), (0, 0), textcoords="offset points", fontsize=8))
         axes.set(xlabel="CPU seconds of an estimate", title=f"{group['name']}, n = {group['n']}")
         axes.margins(x=0.35, y=0.15)
         axes.grid(alpha=0.3)
     for axes in grid[:, 0]:
         axes.set_ylabel("mean absolute error (nats)")
+    _spread_out(figure, labels)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
+
+
+def _spread_out(figure: Any, labels: list[Any]) -> None:
+    """Move every annotation of a matplotlib figure to where it covers no point and no label before it."""
+    from matplotlib.transforms import Bbox
+
+    figure.draw_without_rendering()  # lays out the axes
+    points = [label.axes.transData.transform(label.xy) for label in labels]
+    taken = [Bbox.from_extents(*(point - 6), *(point + 6)) for point in points]
+    for label in labels:
+        for offset in ((7, 5), (7, -12), (-7, 5), (-7, -12)):
+            label.set(position=offset, ha="left" if offset[0] > 0 else "right")
+            extent = label.get_window_extent()
+            if extent.count_overlaps(taken) == 0:
+                break
+        taken.append(extent)
 
 
 def _places(estimators: dict[str, Any]) -> list[tuple[list[str], float, float]]:

@@ -136,15 +136,16 @@ def test_key_states_before_fit_are_refused(trajectories):
         finder(trajectories).key_states()
 
 
-def test_settings_that_make_no_sense_are_refused(trajectories):
+def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="concepts has to be at least 1"):
         KeyStateConfig(concepts=0)
     with pytest.raises(ValueError, match="do not fit"):
         KeyStateConfig(concepts=21, gap=0.05)
     with pytest.raises(ValueError, match="samples has to be at least 50"):
         KeyStateConfig(samples=10)
+    way = np.linspace(0, 1, 61)[:, None]
     with pytest.raises(ValueError, match="ask for fewer concepts"):
-        list(finder(trajectories, estimator=None, concepts=5, gap=0.199).fit())
+        list(finder([way], estimator=None, concepts=5, gap=0.199).fit())
 
 
 def test_one_concept_is_the_final_state(trajectories):

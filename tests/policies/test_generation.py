@@ -88,6 +88,21 @@ def test_a_gripper_that_keeps_its_rotation_is_not_turned_with_the_object():
     assert (reach.actor, reach.turns) == ("box", False)
 
 
+@pytest.mark.parametrize(("aims", "by_chance"), [(False, False), (True, True)])
+def test_three_demonstrations_that_agree_by_chance_are_not_turned_with_a_target_that_may_be_reached_as_it_likes(aims, by_chance):
+    """The box is set down however it is turned; in some of forty draws of three it is turned alike in the frame of the plate."""
+    task = Task("Any", "Any-v1", 100, object="box", target="plate", aims=aims)
+    turned = []
+    for seed in range(40):
+        generator = torch.Generator().manual_seed(seed)
+        few = [course(generator) for _ in range(3)]
+        reach, carry = find_references(few, np.array([CUTS_OF_COURSES] * 3), task)
+        turned.append((reach.turns, carry.turns))
+    grasps, lifts = np.array(turned).T
+    assert grasps.mean() > 0.9  # of the box itself the rotation counts as before
+    assert lifts.any() == by_chance
+
+
 def test_one_demonstration_goes_by_distance(courses):
     reach, carry = find_references(courses[:1], np.array([CUTS_OF_COURSES]), ANY)
     assert (reach.actor, carry.actor, carry.carried) == ("box", "plate", "box")
