@@ -7,8 +7,9 @@ the demonstrations, under a model in which the gripper goes to one place in the 
     I = 3/2 log(var p / var p_f) + 3/2 log(var r / var r_f)
 
 with the variances of position and rotation vector in the world, and in the frame f of the object. Frames that move with the
-object but keep the rotation of the world are tried as well. Fewer than three demonstrations show no variance: there the object
-that is nearest to the gripper is taken.
+object but keep the rotation of the world are tried as well, and they alone for a target that may be reached as one likes:
+rotations of a few demonstrations agree by chance. Fewer than three demonstrations show no variance: there the object that is
+nearest to the gripper is taken.
 """
 
 from __future__ import annotations
@@ -38,9 +39,8 @@ ACCURACY = 0.002, 0.03
 """Standard deviations of positions (m) and rotations (rad) are not taken for smaller than this."""
 ENDING = 0.2
 """Share of a stretch, at its end, in which the gripper is where the stretch leads to."""
-TURNING = 0.5, 5.0
-"""Nats that the rotation of an object has to add before it counts; of a target that an object may reach as it likes, as rotations
-of a few demonstrations agree by chance."""
+TURNING = 0.5
+"""Nats that the rotation of an object has to add before it counts."""
 ENOUGH = 3
 """Demonstrations that show a variance."""
 METRES_PER_RADIAN = 0.1
@@ -200,12 +200,12 @@ def _reference(
     best = Reference(None, carried=carried, information=0.0)
     world = _variances(ends, best, task)
     for name in names:
-        for turns in (False, True):
+        for turns in (False, True) if _may_turn(name, task) else (False,):
             tried = Reference(name, turns, carried)
             seen = [frame_of(pose, turns).inverse() @ end for pose, end in zip(frames[name], ends, strict=True)]
             variances = _variances(seen, tried, task)
             information = sum(1.5 * math.log(w / v) for w, v in zip(world, variances, strict=True))
-            if information > best.information + TURNING[not _may_turn(name, task)] * turns:
+            if information > best.information + TURNING * turns:
                 best = replace(tried, information=information)
     return best
 
