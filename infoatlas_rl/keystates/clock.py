@@ -49,9 +49,9 @@ class Clock:
 
     def __init__(self, trajectories: TrajectorySet, delta: int) -> None:
         self.trajectories, self._half = trajectories, delta / 2
-        unaligned = self._moved(trajectories.states, _own_ticks(trajectories.states))
-        self._usual = float(np.median(np.linalg.norm(unaligned, axis=2)))
-        self.alignment = Alignment(self._compared(trajectories.states))
+        moved = self._moved(trajectories.states, _own_ticks(trajectories.states))
+        self._usual = float(np.median(np.linalg.norm(moved, axis=2)))
+        self.alignment = Alignment(self._compared(trajectories.states, moved))
         self.steps = _steps(self.alignment.positions, trajectories.step_of_tick)
         """``(N, T)``: step of the original trajectory at every tick, fractional."""
         shares = self.steps / (trajectories.lengths[:, None] - 1)
@@ -64,7 +64,7 @@ class Clock:
         rests = [np.interp(row, np.arange(len(rest)), rest) for row, rest in zip(self.steps, self._rests, strict=True)]
         self.rest = np.mean(rests, axis=0)
         """``(T,)``: how much the demonstrations rest at every tick."""
-        self.motions = self._motions(trajectories.states, self.alignment.positions)
+        self.motions = self._unit(self._moved(trajectories.states, self.alignment.positions))
         """``(N, T, d)``: unit motions, float32."""
 
     def show(self, steps: NDArray) -> Array:
@@ -79,7 +79,8 @@ class Clock:
     def find_in(self, trajectories: Sequence[Array], ends: Sequence[float]) -> NDArray[np.int64]:
         """The same in other demonstrations, which are aligned to the clock."""
         resampled = self.trajectories.resample(trajectories)
-        steps = _steps(self.alignment.align(self._compared(resampled.states)), resampled.step_of_tick)
+        moved = self._moved(resampled.states, _own_ticks(resampled.states))
+        steps = _steps(self.alignment.align(self._compared(resampled.states, moved)), resampled.step_of_tick)
         return _settled(ends, steps, [_rest(speed) for speed in resampled.speeds])
 
     def states(self, positions: Array) -> Tensor:
@@ -87,20 +88,20 @@ class Clock:
         rows = [interpolate(s, np.array([p]))[0] for s, p in zip(self.trajectories.states, positions)]
         return torch.from_numpy(np.stack(rows).astype(np.float32))
 
-    def _compared(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _compared(self, states: NDArray[np.float32], moved: Array) -> NDArray[np.float32]:
         """What demonstrations are aligned by ``(N, T, 2 d)``: states and unit motions, these with the least standard deviation of
         a column at a tick for the unit of their noise."""
         unit = LEAST_STD * np.sqrt(states.shape[2]) / BLUR
-        return np.concatenate([states, unit * self._motions(states, _own_ticks(states))], axis=2)
+        return np.concatenate([states, unit * self._unit(moved)], axis=2)
 
-    def _motions(self, states: NDArray[np.float32], positions: Array) -> NDArray[np.float32]:
-        """Unit motions of demonstrations at positions ``(N, T)`` that are given in ticks of them, ``(N, T, d)``."""
-        motion = self._moved(states, positions)
-        length = np.linalg.norm(motion, axis=2, keepdims=True)
-        return (motion / (length + MOVING * self._usual + 1e-9)).astype(np.float32)
+    def _unit(self, moved: Array) -> NDArray[np.float32]:
+        """Unit motions ``(N, T, d)``; those that are much shorter than usual are shorter."""
+        length = np.linalg.norm(moved, axis=2, keepdims=True)
+        return (moved / (length + MOVING * self._usual + 1e-9)).astype(np.float32)
 
     def _moved(self, states: NDArray[np.float32], positions: Array) -> Array:
-        """From half a ``delta`` before to half a ``delta`` after positions, ``(N, T, d)``."""
+        """From half a ``delta`` before to half a ``delta`` after positions ``(N, T)`` in ticks of the demonstrations,
+        ``(N, T, d)``."""
         last = states.shape[1] - 1
         return np.stack(
             [

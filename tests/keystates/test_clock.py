@@ -5,7 +5,7 @@ import pytest
 
 from infoatlas_rl.keystates import TrajectorySet
 from infoatlas_rl.keystates.alignment import Alignment
-from infoatlas_rl.keystates.clock import RESTING, STILL, Clock
+from infoatlas_rl.keystates.clock import RESTING, STILL, Clock, _rising, _steps
 
 HALF = 7
 """Steps from the middle of a halt to its end."""
@@ -74,8 +74,7 @@ def test_motions_tell_where_a_turn_is_wherever_demonstrations_begin():
     clock = Clock(trajectories, delta=2)
 
     def spread(positions):
-        steps = [np.interp(at, np.arange(len(own)), own) for at, own in zip(positions, trajectories.step_of_tick, strict=True)]
-        rising = [row + np.linspace(0, 1e-3, len(row)) for row in steps]
+        rising = _rising(_steps(positions, trajectories.step_of_tick))
         return np.std([np.interp(corner, row, np.arange(len(row))) for corner, row in zip(corners, rising, strict=True)])
 
     # Over ten seeds and numbers of demonstrations between 0.07 and 0.5 of what states alone leave.
