@@ -35,7 +35,7 @@ def pretrained_folder() -> Path:
     return installed if installed.is_dir() else package.parent / "pretrained"
 
 
-def released(file_format: str | None = None) -> dict[str, dict[str, str]]:
+def released(file_format: str | None = None) -> dict[str, dict[str, Any]]:
     """The manifest of released files, all or those of one format: ``{name: {"file", "format", "sha256"}}``."""
     manifest = pretrained_folder() / "manifest.json"
     if not manifest.is_file():
@@ -44,7 +44,7 @@ def released(file_format: str | None = None) -> dict[str, dict[str, str]]:
     return {name: entry for name, entry in entries.items() if file_format in (None, entry["format"])}
 
 
-def released_entry(name: str, file_format: str | None = None) -> dict[str, str]:
+def released_entry(name: str, file_format: str | None = None) -> dict[str, Any]:
     """What the manifest says of a name.
 
     Raises:
@@ -72,14 +72,14 @@ def released_file(name: str, file_format: str) -> Path:
     return path
 
 
-def release_file(source: Path, name: str, file: str, file_format: str, folder: Path | None = None) -> Path:
-    """Copy a file to the released ones, or to those of another folder, and note it in the manifest there."""
+def release_file(source: Path, name: str, file: str, file_format: str, folder: Path | None = None, **more: Any) -> Path:
+    """Copy a file to the released ones, or to those of another folder, and note it in the manifest there, with ``more``."""
     folder = folder or pretrained_folder()
     target, manifest = folder / file, folder / "manifest.json"
     with replace_file(target) as temporary:
         shutil.copyfile(source, temporary)
     entries = json.loads(manifest.read_text()) if manifest.is_file() else {}
-    entries[name] = {"file": file, "format": file_format, "sha256": sha256(target)}
+    entries[name] = {"file": file, "format": file_format, "sha256": sha256(target)} | more
     with replace_file(manifest) as temporary:
         temporary.write_text(json.dumps(entries, indent=1) + "\n")
     return target
@@ -101,6 +101,13 @@ def weights_hash(name: str | Path) -> str:
         WeightsError: no such name.
     """
     return sha256(name) if str(name).endswith(".safetensors") else released_entry(str(name))["sha256"]
+
+
+def hashes_of_critic(name: str) -> frozenset[str]:
+    """SHA-256 of released weights, and of earlier ones with the same critic and another calibrated head: what follows from the
+    critic, as key states and the loss do, is the same with all of them."""
+    entry = released_entry(name)
+    return frozenset([entry["sha256"], *entry.get("same_critic", [])])
 
 
 def fingerprint(model: nn.Module) -> str:

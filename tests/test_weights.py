@@ -5,10 +5,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from infoatlas_rl import InfoAtlas, WeightsError
+from infoatlas_rl import InfoAtlas, InfoAtlasConfig, WeightsError
 from infoatlas_rl import weights as weights_module
 from infoatlas_rl.estimator.model import read_weights, write_weights
-from infoatlas_rl.weights import pretrained_folder, released, weights_hash
+from infoatlas_rl.weights import hashes_of_critic, pretrained_folder, released, weights_hash
 from tests.conftest import correlated
 
 
@@ -72,3 +72,27 @@ def test_weights_of_another_architecture_are_refused(tiny, tmp_path):
     path.write_bytes(b"not weights")
     with pytest.raises(WeightsError, match="not a readable safetensors file"):
         InfoAtlas.from_pretrained(str(path))
+
+
+def test_a_new_head_keeps_what_the_critic_found(tmp_path, monkeypatch):
+    # Released again with another head, earlier hashes are those of the same critic; with another critic they are not.
+    pytest.importorskip("hydra")
+    from infoatlas_rl.tasks import release_weights
+
+    folder = tmp_path / "pretrained"
+    folder.mkdir()
+    (folder / "manifest.json").write_text("{}")
+    for module in (weights_module, release_weights):
+        monkeypatch.setattr(module, "pretrained_folder", lambda: folder)
+    torch.manual_seed(0)
+    model = InfoAtlas(InfoAtlasConfig(side_width=8, side_features=8, phases=4, pair_width=8, width=8, decoder_width=8))
+    hashes = []
+    for change in (None, model.calibrated_head.members, None, model.encoder.side):
+        if change is not None:
+            torch.nn.utils.vector_to_parameters(torch.nn.utils.parameters_to_vector(change.parameters()) + 1, change.parameters())
+        write_weights(tmp_path / "weights.safetensors", model, {"problems": 1, "hours": 1.0})
+        release_weights.release(tmp_path, "base")
+        hashes.append(weights_hash("base"))
+        if change is not model.encoder.side:
+            assert hashes_of_critic("base") == set(hashes)
+    assert hashes_of_critic("base") == {hashes[-1]}

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from infoatlas_rl.files import replace_file, require_same_run, sha256
 from infoatlas_rl.tasks.shell.options import STARTED_BY
 from infoatlas_rl.tasks.shell.progress import progress_bar
-from infoatlas_rl.weights import weights_hash
+from infoatlas_rl.weights import hashes_of_critic, weights_hash
 
 
 def run_task(script: str, log: Path, *options: str) -> None:
@@ -95,7 +95,7 @@ def training_record(folder: Path) -> dict[str, Any]:
     """How the policy in ``folder`` was made; its key states have to be those of the released InfoAtlas weights."""
     record = json.loads((folder / "training.json").read_text())
     released, used = weights_hash("base"), record["keystates"].get("weights_sha256")
-    if used not in (None, released):
+    if used not in {None, *hashes_of_critic("base")}:
         raise ValueError(
             f"the key states of {folder} were found with InfoAtlas weights {used[:12]}, the released ones are {released[:12]}; "
             "discover them again, remove the folder, and train again"

@@ -32,7 +32,7 @@ from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.options import CONFIGS, chosen
 from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.tasks.suites.arms import collect_first, outcomes, paths, run_all, run_task, train_and_evaluate
-from infoatlas_rl.weights import weights_hash
+from infoatlas_rl.weights import hashes_of_critic, weights_hash
 
 SPACING = 10
 """Demonstrations between the first ones of two seeds."""
@@ -180,7 +180,7 @@ def _collect(cfg: DictConfig, wanted: Sequence[str]) -> dict[str, Any]:
     for job in _jobs(cfg):
         if job.path.is_file():
             rate = json.loads(job.path.read_text())
-            if rate["weights_sha256"] != weights_hash("base"):
+            if rate["weights_sha256"] not in hashes_of_critic("base"):
                 raise ValueError(f"{job.path} was found with other InfoAtlas weights; remove it, and run it again")
             entry = {"seeds": [], "k_by_seed": [], "at_once_by_seed": [], "n": rate["scenes"]}
             entry = found["rates"].setdefault(job.arm, {}).setdefault(str(job.count), entry)

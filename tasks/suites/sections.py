@@ -21,13 +21,15 @@ from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.benchmark_mi import SUITES
 from infoatlas_rl.tasks.suites import generation, keystates, loss_report, peers, rl, scale, slicing, table2
 from infoatlas_rl.tasks.suites.known import PUBLISHED
-from infoatlas_rl.weights import pretrained_folder, released, weights_hash
+from infoatlas_rl.weights import hashes_of_critic, pretrained_folder, released, weights_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPER_TABLE2 = {"PickCube": (94.2, 82.0), "StackCube": (68.2, 37.0), "PegInsertion": (72.4, 18.3)}
 """Seen and unseen success (%) of the InfoAtlas paper's Table 2, in ManiSkill 2."""
 RESULTS = ROOT / "docs" / "results"
 LINK = "docs/results/{}.json"
+OF_THE_CRITIC = ("generation", "keystates", "loss", "raw", "table2", "testing")
+"""Results that do not depend on the calibrated head."""
 
 
 def _result(name: str) -> dict[str, Any]:
@@ -38,7 +40,8 @@ def _source(result: dict[str, Any], name: str) -> str:
     """The command, and where it ran; with which weights, if not with those that are released now."""
     threads = result["machine"]["threads"]
     where = f"version {result['version']}, {threads} CPU thread{'' if threads == 1 else 's'}"
-    if result.get("weights_sha256", weights_hash("base")) != weights_hash("base"):
+    released_now = hashes_of_critic("base") if name in OF_THE_CRITIC else {weights_hash("base")}
+    if result.get("weights_sha256") not in {None, *released_now}:
         where += f", earlier estimator weights `{result['weights_sha256'][:8]}`"
     return f"`{result['command']}`, {where} ([result]({LINK.format(name)}))."
 
