@@ -59,8 +59,8 @@ class InfoAtlasLoss(nn.Module):
 
     The pretrained network inside is frozen: it has no trainable parameters, stays in evaluation mode under
     ``train()``, and nothing of it enters the ``state_dict`` of the module that contains this one. What is remembered of earlier
-    batches is its own as well: it is in :meth:`state`, and :meth:`reset` forgets it. So every pair of variables needs a loss of
-    its own.
+    batches is its own as well: it is in :meth:`state`, but for what :meth:`update` was given, and :meth:`reset` forgets it. So
+    every pair of variables needs a loss of its own.
 
     Slices are a function of the seed, the sizes of x and y, and in training of ``step``, the number of times that slices were
     drawn (by ``forward``, ``mi`` and ``pointwise`` alike). Evaluation uses those of step 0, whatever is trained in between. A
@@ -232,7 +232,8 @@ class InfoAtlasLoss(nn.Module):
         self.restore({"seed": seed, "step": 0})
 
     def state(self) -> dict[str, Any]:
-        """All that the calls to come depend on: ``seed`` and ``step`` of the slices, and the ``memory``."""
+        """What calls of :meth:`forward` to come depend on: ``seed`` and ``step`` of the slices, and the ``memory``; not what
+        :meth:`update` was given."""
         memory = self._independence if self.direction == "minimise" else self._running
         return {"seed": self.seed, "step": self.step, "memory": memory.state()}
 
@@ -371,7 +372,7 @@ class InfoAtlasLoss(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"slices={self.slices}, k={self.k}, sides={self.sides!r}, resample={self.resample}, bound={self.bound!r}, "
-            f"gradient={self._followed!r}, weights={self._fingerprint}"
+            f"gradient={self.gradient!r}, direction={self.direction!r}, memory={self.memory}, weights={self._fingerprint}"
         )
 
 

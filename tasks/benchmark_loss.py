@@ -4,8 +4,9 @@
     python tasks/benchmark_loss.py only=[views-16] seeds=[0]  # a part of it
     python tasks/benchmark_loss.py only_collect=true          # write the results of what has been run so far
 
-Needs scikit-learn. Problems: ``views-16``, ``views-6``, ``labels``, and with a nuisance ``tanh-1``, ``tanh-2``, ``fold``,
-``rotation``; see :mod:`infoatlas_rl.tasks.suites.loss`.
+Needs the ``benchmark`` extra. Problems: ``views-16``, ``views-6``, ``mnist``, ``labels``, ``robot``; with a nuisance
+``tanh-1``, ``tanh-2``, ``fold``, ``rotation``, ``survey``; ``halves``; and how far the value is off, ``gaussian-128`` and
+others; see :mod:`infoatlas_rl.tasks.suites.loss_problems`.
 """
 
 from __future__ import annotations

@@ -64,7 +64,9 @@ def _add_mi_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--y", required=True, help="likewise; text is taken as classes")
     parser.add_argument("--given", help="columns that are known: conditional information")
     parser.add_argument("--units", choices=["nats", "bits"], default="nats")
-    parser.add_argument("--slices", type=int, help="average so many random projections; needed above 20 dimensions")
+    parser.add_argument(
+        "--slices", type=int, help="average so many random projections; without, above 20 columns, informative ones"
+    )
     parser.add_argument("--k", type=int, default=5, help="dimension of a projection (%(default)s)")
     parser.add_argument("--permutations", type=int, default=0, help="of a test of independence; 99 for p-values down to 0.01")
     parser.add_argument("--seed", type=int, default=0, help="of projections and permutations (%(default)s)")

@@ -9,7 +9,7 @@
     python tasks/discover_keystates.py env=any demos.path=low_dim.hdf5                     # robomimic; LeRobot, Zarr alike
 
 Collects demonstrations where there are none, finds their key states, and writes to ``runs/keystates/<env>-<name>``:
-``keystates.json`` and ``keystates.npz``, ``report.html`` with all pictures (``timeline.png``, ``mi_profile.png``,
+``keystates.json``, ``.csv`` and ``.npz``, ``report.html`` with all pictures (``timeline.png``, ``mi_profile.png``,
 ``contact_sheet.png``, ``keystates.gif``), ``log.csv`` and TensorBoard scalars. A killed run goes on from its last epoch.
 """
 

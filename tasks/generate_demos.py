@@ -42,7 +42,8 @@ def main(cfg: DictConfig) -> None:
     with progress_bar(f"generating {task.name}", cfg.generate.count) as bar:
         report = generate_demonstrations(demos, plan, path, **cfg.generate, progress=lambda done, _, note: bar(done, note))
     print(report.text("replayed in new scenes"))
-    print(f"{time.monotonic() - began:.0f} s; train on them: python tasks/train_policy.py env={cfg.env.name} demos.path={path}")
+    print(f"{time.monotonic() - began:.0f} s")
+    print(f"train on them: python tasks/train_policy.py env={cfg.env.name} keystates=none demos.path={path}")
 
 
 if __name__ == "__main__":

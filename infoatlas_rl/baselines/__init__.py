@@ -1,4 +1,4 @@
-"""Other neural estimators of mutual information, to compare with: same calls as ``InfoAtlasLoss``."""
+"""Other neural estimators of mutual information, to compare with, called like ``InfoAtlasLoss``."""
 
 from infoatlas_rl.baselines.infonet import InfoNetLoss
 from infoatlas_rl.baselines.mine import MINELoss

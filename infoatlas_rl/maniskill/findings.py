@@ -121,7 +121,7 @@ class Findings:
         return Table(["key state", "ends", "time", "+-", "spread of the state", "information"], rows, title=title)
 
     def write(self, out: Path, record: dict[str, Any]) -> None:
-        """Write ``keystates.json`` and ``keystates.npz``.
+        """Write ``keystates.json``, ``.csv`` and ``.npz``.
 
         Args:
             record: how they were found; ``config`` and ``weights_sha256`` are in both files.

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Optimisation; the released weights were made by one single-thread CPU process."""
+    """Optimisation; the released weights were made by one process on a CPU."""
 
     steps: int = 7000
     learning_rate: float = 1.5e-3
