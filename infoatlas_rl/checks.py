@@ -100,7 +100,7 @@ def check_samples(
         TypeError: not tensors of real numbers, or class labels that are not integers or booleans.
         ValueError: shapes, sizes or values that are not accepted; the message names the argument.
     """
-    x, y = (_as_columns(name, samples, classes in (name, "both")) for name, samples in (("x", x), ("y", y)))
+    x, y = as_columns(x, y, classes)
     for name, samples in (("x", x), ("y", y)):
         if samples.ndim not in (2, 3):
             raise ValueError(f"{name} has shape {tuple(samples.shape)}; accepted are (n,), (n, d) and (b, n, d)")
@@ -138,6 +138,31 @@ def result_type(x: Tensor, y: Tensor) -> torch.dtype:
         if isinstance(samples, Tensor) and samples.is_floating_point():
             dtype = torch.promote_types(dtype, samples.dtype)
     return dtype
+
+
+def check_conditional(y: Tensor, z: Tensor, *, classes: Sides | None, finite: bool) -> tuple[Tensor, Tensor]:
+    """y and the variable z that is known, as columns of one floating-point type.
+
+    Raises:
+        TypeError, ValueError: z is no tensor of real numbers, of another number of samples, or not finite; or there are classes.
+    """
+    if classes is not None:
+        raise ValueError(
+            "conditional= is for numbers: with classes, pass torch.nn.functional.one_hot(labels, count) and leave out classes="
+        )
+    columns = [_as_columns(name, samples, False) for name, samples in (("y", y), ("conditional", z))]
+    if columns[0].shape[:-1] != columns[1].shape[:-1]:
+        raise ValueError(f"conditional has shape {tuple(z.shape)}, y {tuple(y.shape)}; as many samples as of y are needed")
+    if finite and not transformed() and not bool(torch.isfinite(z.detach()).all()):
+        raise ValueError("conditional contains NaN or infinity")
+    y, z = (samples if samples.is_floating_point() else samples.double() for samples in columns)
+    dtype = torch.promote_types(y.dtype, z.dtype)
+    return y.to(dtype), z.to(dtype)
+
+
+def as_columns(x: Tensor, y: Tensor, classes: Sides | None) -> tuple[Tensor, Tensor]:
+    """Samples ``(n,)`` as ``(n, 1)``, and class labels ``(b, n)`` as ``(b, n, 1)``."""
+    return _as_columns("x", x, classes in ("x", "both")), _as_columns("y", y, classes in ("y", "both"))
 
 
 def _as_columns(name: str, samples: Tensor, labels: bool) -> Tensor:

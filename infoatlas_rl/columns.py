@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from infoatlas_rl.files import one_line
 Array = NDArray[np.float64]
 
 MISSING = {"", "na", "nan", "null", "none"}
+"""Words that say in text files that there is no value; in memory they are words."""
 FORMATS = (".csv", ".tsv", ".parquet", ".npy", ".npz")
 
 
@@ -30,9 +32,9 @@ def read_columns(path: Path | str, *selections: str, drop_missing: bool = False)
         ValueError: no such file, one that cannot be read, no such column, missing values; the message says which and what to do.
     """
     path, table = Path(path), read_table(path)
-    chosen = [_choose(path, list(table), selection) for selection in selections]
+    chosen = [choose(path, list(table), selection) for selection in selections]
     used = {name: table[name] for names in chosen for name in names}
-    kept = whole_rows(used, drop=drop_missing, remedy="--drop-missing leaves them out", where=f"{path}: ")
+    kept = whole_rows(used, drop=drop_missing, remedy="--drop-missing leaves them out", where=f"{path}: ", words=True)
     return [np.hstack([numbers_of(path, name, table[name][kept]) for name in names]) for names in chosen]
 
 
@@ -62,18 +64,20 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             if len(lines) < 2:
                 raise ValueError("it has no rows below its header")
             header, *rows = lines
+            header = [name.strip() for name in header]
             if double := {name for name in header if header.count(name) > 1}:
                 raise ValueError(f"more than one column is called {', '.join(sorted(double))}")
             if wrong := [number for number, row in enumerate(rows, start=1) if len(row) != len(header)]:
                 raise ValueError(f"row {wrong[0]} has {len(rows[wrong[0] - 1])} fields, the header {len(header)}")
-            return {name.strip(): np.array(column, dtype=object) for name, column in zip(header, zip(*rows), strict=True)}
+            return {name: np.array(column, dtype=object) for name, column in zip(header, zip(*rows), strict=True)}
         case ".parquet":
             try:
                 import pyarrow.parquet as parquet
             except ImportError as error:
                 raise ValueError("reading Parquet needs pyarrow: pip install 'infoatlas-rl[data]'") from error
             table = parquet.read_table(path)
-            return {name: table.column(name).to_numpy() for name in table.column_names}
+            names = [name for name in table.column_names if not name.startswith("__index_level_")]  # of pandas
+            return {name: table.column(name).to_numpy() for name in names}
         case ".npy":
             matrix = np.load(path, allow_pickle=False)
             matrix = matrix[:, None] if matrix.ndim == 1 else matrix
@@ -85,12 +89,15 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                 return {name: file[name] for name in file.files}
 
 
-def whole_rows(columns: Mapping[str, NDArray[Any]], *, drop: bool, remedy: str, where: str = "") -> NDArray[np.bool_]:
+def whole_rows(
+    columns: Mapping[str, NDArray[Any]], *, drop: bool, remedy: str, where: str = "", words: bool = False
+) -> NDArray[np.bool_]:
     """Which rows ``(n,)`` have a value in all columns.
 
     Args:
         drop: rows with gaps are no error.
         remedy, where: last and first words of the message.
+        words: of text files, in which a word says that there is no value.
 
     Raises:
         ValueError: single values, columns of different lengths, or gaps; the message names the column and the row.
@@ -100,7 +107,7 @@ def whole_rows(columns: Mapping[str, NDArray[Any]], *, drop: bool, remedy: str, 
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{where}columns of different lengths: {', '.join(f'{name} {n}' for name, n in lengths.items())}")
-    gaps = {name: missing_in(column) for name, column in columns.items()}
+    gaps = {name: missing_in(column, words) for name, column in columns.items()}
     kept = ~np.any(list(gaps.values()), axis=0)
     if not kept.all() and not drop:
         name = next(name for name, gap in gaps.items() if gap.any())
@@ -112,7 +119,10 @@ def whole_rows(columns: Mapping[str, NDArray[Any]], *, drop: bool, remedy: str, 
     return kept
 
 
-def _choose(path: Path, names: Sequence[str], selection: str) -> list[str]:
+def choose(path: Path | str, names: Sequence[str], selection: str) -> list[str]:
+    """Names of a selection: one of them, several with commas between, or ``2:5``."""
+    if selection in names:
+        return [selection]
     chosen: list[str] = []
     for part in (part.strip() for part in selection.split(",")):
         first, colon, last = part.partition(":")
@@ -121,22 +131,28 @@ def _choose(path: Path, names: Sequence[str], selection: str) -> list[str]:
         elif colon and (first or "0").isdigit() and (last or "0").isdigit():
             chosen += names[int(first or 0) : int(last) if last else None]
         else:
-            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+            shown = ", ".join(f"{name!r}" if "," in name else name for name in names[:20]) + (", ..." if len(names) > 20 else "")
             raise ValueError(f"{path}: no column {part!r}; there are {shown}")
     if not chosen:
         raise ValueError(f"{path}: {selection!r} selects no column of {len(names)}")
     return chosen
 
 
-def missing_in(column: NDArray[Any]) -> NDArray[np.bool_]:
-    """``(n,)``"""
+def missing_in(column: NDArray[Any], words: bool = False) -> NDArray[np.bool_]:
+    """``(n,)``; ``words``: :data:`MISSING` as well."""
     if column.dtype == object:
-        return np.array([value is None or value != value or str(value).strip().lower() in MISSING for value in column])
+        return np.array([_is_missing(value) or (words and str(value).strip().lower() in MISSING) for value in column], dtype=bool)
     if np.issubdtype(column.dtype, np.datetime64) or np.issubdtype(column.dtype, np.timedelta64):
         return np.isnat(column)
     if np.issubdtype(column.dtype, np.floating):
         return np.isnan(column).reshape(len(column), -1).any(1)
     return np.zeros(len(column), dtype=bool)
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):  # of pandas, which need not be there
+        return True
+    return isinstance(value, float | np.floating) and bool(value != value)
 
 
 def numbers_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
@@ -147,10 +163,36 @@ def numbers_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
         return column.astype(np.float64).reshape(len(column), -1)
     if column.dtype.kind not in "OUS":
         raise ValueError(f"{path}: {name} has type {column.dtype}; accepted are numbers and text")
+    if len(column) and hasattr(column[0], "year"):
+        raise ValueError(f"{path}: {name} has dates; accepted are numbers and text")
+    if len(column) and isinstance(column[0], list | tuple | np.ndarray):
+        raise ValueError(f"{path}: {name} has a list in every row; accepted are numbers and text")
     try:
         return column.astype(np.float64)[:, None]
+    except (ValueError, TypeError):
+        return _as_classes(path, name, column)
+
+
+def _as_classes(path: Path | str, name: str, column: NDArray[Any]) -> Array:
+    """A column of zeros and ones for every different value, but for the last one."""
+    classes, codes = np.unique(column.astype(str), return_inverse=True)
+    if len(classes) > max(2, len(column) // 4):
+        raise ValueError(f"{path}: {name} is text with {len(classes)} different values in {len(column)} rows")
+    words = [not _is_number(value) for value in classes]
+    share = float(np.mean(np.array(words)[codes]))
+    if share < 0.5:
+        shown = ", ".join(repr(str(value)) for value, word in zip(classes, words, strict=True) if word)
+        warnings.warn(
+            f"{path}: {name} is taken as {len(classes)} classes without an order, for {shown} is no number; leave such rows out "
+            "where it is one of numbers",
+            stacklevel=2,
+        )
+    return np.eye(len(classes))[codes][:, : max(len(classes) - 1, 1)]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
     except ValueError:
-        classes, codes = np.unique(column.astype(str), return_inverse=True)
-        if len(classes) > max(2, len(column) // 4):
-            raise ValueError(f"{path}: {name} is text with {len(classes)} different values in {len(column)} rows") from None
-        return np.eye(len(classes))[codes][:, : max(len(classes) - 1, 1)]
+        return False
+    return True

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from einops import rearrange
 from torch import Tensor, nn
 
-from infoatlas_rl.checks import Sides, check_classes, check_samples, check_slices, result_type
+from infoatlas_rl.checks import Sides, as_columns, check_classes, check_conditional, check_samples, check_slices, result_type
 from infoatlas_rl.estimator.bounds import BOUNDS, without_outliers
 from infoatlas_rl.estimator.critic import Critic
 from infoatlas_rl.estimator.model import InfoAtlas, load_pretrained
@@ -68,9 +68,9 @@ class InfoAtlasLoss(nn.Module):
     ``mi_loss.restore()``.
 
     ``torch.func`` transforms (``grad``, ``jacrev``, ``vmap``, also of each other; ``jvp`` with the envelope gradient) work,
-    and are one training call each. ``torch.compile`` makes one graph but for new slices; with ``fullgraph=True`` it needs
-    fixed slices or none, ``check_finite=False``, and one call of that size before. Large inputs are worked on in parts, and
-    then can be differentiated once.
+    and are one training call each; of a penalty they work in evaluation. ``torch.compile`` makes one graph but for new slices;
+    with ``fullgraph=True`` it needs fixed slices or none, ``check_finite=False``, and one call of that size before. Large inputs
+    are worked on in parts, and then can be differentiated once.
 
     Args:
         slices: S, random projections that are averaged (InfoAtlas, Eq. 10). None: no slicing, for x and y of at most
@@ -90,8 +90,8 @@ class InfoAtlasLoss(nn.Module):
         direction: ``"maximise"`` dependence, or ``"minimise"`` it: :meth:`forward` is then a penalty that rests on a memory, see
             :mod:`infoatlas_rl.objectives.independence`, and what it guarantees in ``docs/training.md``.
         memory: pairs of earlier batches that the penalty, the running value of training, and :meth:`compute` rest on.
-        views: x and y are two views in one space, as two augmentations through one encoder are. None: if they have as many
-            columns.
+        views: x and y are two views in one space, as two augmentations through one encoder are. None: if both have as many
+            columns, more than one, of floating-point numbers.
         reduction: of :meth:`forward` over data sets: ``"mean"``, ``"sum"`` or ``"none"``.
         gather_distributed: :meth:`forward` sees the samples of all ranks of ``torch.distributed``, which have to be as many
             on each; averaged over ranks, as ``DistributedDataParallel`` does, gradients are those of one process with the
@@ -185,7 +185,7 @@ class InfoAtlasLoss(nn.Module):
         if self.direction == "minimise":
             return self._penalty(x, y, conditional)
         if conditional is not None:
-            y, conditional = _with_conditional(y, conditional)
+            y, conditional = check_conditional(y, conditional, classes=self.classes, finite=self.check_finite)
         if self.gradient != "canonical" or not torch.is_grad_enabled():
             return self._reduced(-self._conditional_mi(x, y, conditional))
         with torch.no_grad():
@@ -212,14 +212,15 @@ class InfoAtlasLoss(nn.Module):
 
     def update(self, x: Tensor, y: Tensor) -> None:
         """Remember a batch ``(n, dx), (n, dy)`` for :meth:`compute`; for logging, as with metrics elsewhere."""
-        self._seen.add(*map(_as_columns, (x, y)))
+        check_samples(x, y, None, classes=self.classes, finite=self.check_finite)
+        self._seen.add(*as_columns(x, y, self.classes))
 
     def compute(self) -> Tensor:
         """MI in nats of the last ``memory`` samples that :meth:`update` was given: it sees what a batch cannot show."""
         if not len(self._seen):
             raise RuntimeError("compute() needs update(x, y) first")
         with torch.no_grad():
-            return self.mi(*self._seen.sides)
+            return self.mi(*self._newest(*self._seen.sides))
 
     def reset(self) -> None:
         """Forget all earlier batches."""
@@ -243,6 +244,8 @@ class InfoAtlasLoss(nn.Module):
             raise ValueError(f"state has to be what state() returned, with seed and step, not {sorted(state)}")
         self.seed, self.step = int(state["seed"]), int(state["step"])
         if "memory" in state:
+            if ("weights" in state["memory"]) != (self.direction == "minimise"):
+                raise ValueError(f"state is of a loss of the other direction, this one has direction={self.direction!r}")
             (self._independence if self.direction == "minimise" else self._running).restore(state["memory"])
         self._kept.clear()
 
@@ -252,19 +255,26 @@ class InfoAtlasLoss(nn.Module):
         if not learns or transformed() or torch.compiler.is_compiling():
             return self._conditional_mi(x, y, z)
         check_samples(x, y, self._most_columns(), classes=self.classes, finite=self.check_finite)
-        sides = (x, y) if z is None else (x, y, z)
-        return self._running(*map(_as_columns, sides))
+        return self._running(*as_columns(x, y, self.classes), *([] if z is None else [z]))
 
     def _conditional_mi(self, x: Tensor, y: Tensor, z: Tensor | None = None, *, steady: bool = False) -> Tensor:
         of = self._steady_mi if steady else self.mi
-        return of(x, y) if z is None else of(x, torch.cat([y, z.to(y)], dim=-1)) - of(x, z)
+        return of(x, y) if z is None else of(x, torch.cat([y, z], dim=-1)) - of(x, z)
 
     def _steady_mi(self, x: Tensor, y: Tensor) -> Tensor:
         """What is watched over training: a single product sample must not decide it."""
-        bound = BOUNDS[self.bound]
+        bound, (x, y) = BOUNDS[self.bound], self._newest(x, y)
         return self._mean_over_slices(x, y, lambda critic: bound(critic.joint, without_outliers(critic.product)))
 
+    def _newest(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """So many of the newest of remembered samples that they have no more classes than can be one-hot encoded."""
+        most, labels = self._most_columns(), [side for name, side in (("x", x), ("y", y)) if self.classes in (name, "both")]
+        while most is not None and any(len(side[..., : x.shape[-2], :].unique()) > most for side in labels):
+            x, y = (side[..., : side.shape[-2] // 2, :] for side in (x, y))
+        return x, y
+
     def _objective(self, x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+        numbers = self.classes is None and x.is_floating_point() and y.is_floating_point()
         x, y, batched = check_samples(x, y, None, classes=self.classes, finite=False)
         with torch.autocast(x.device.type, enabled=False):
             x, y = (Single.apply(side) if side.dtype in (torch.float16, torch.bfloat16) else side for side in (x, y))
@@ -275,7 +285,7 @@ class InfoAtlasLoss(nn.Module):
                 both = dependence(x, torch.cat([y, z], dim=-1), views=False)
                 value = both - dependence(x, z, views=False)
             else:
-                views = x.shape[-1] == y.shape[-1] if self.views is None else self.views
+                views = numbers and x.shape[-1] == y.shape[-1] > 1 if self.views is None else self.views
                 if views and x.shape[-1] != y.shape[-1]:
                     raise ValueError(
                         f"views=True is for x and y in one space, but they have {x.shape[-1]} and {y.shape[-1]} columns"
@@ -291,8 +301,11 @@ class InfoAtlasLoss(nn.Module):
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; direction='minimise' takes one data set, (n, d): its memory is of one"
             )
+        learn = self.training and torch.is_grad_enabled()
+        if learn and transformed():
+            raise ValueError("direction='minimise' learns in training, but not in torch.func transforms; call it in eval()")
         with torch.autocast(x.device.type, enabled=False):
-            penalty = self._independence(x[0], y[0], learn=self.training and torch.is_grad_enabled())
+            penalty = self._independence(x[0], y[0], learn=learn)
         return self._reduced(penalty.to(result_type(x, y)))
 
     def _reduced(self, values: Tensor) -> Tensor:
@@ -374,19 +387,6 @@ class InfoAtlasLoss(nn.Module):
             f"slices={self.slices}, k={self.k}, sides={self.sides!r}, resample={self.resample}, bound={self.bound!r}, "
             f"gradient={self.gradient!r}, direction={self.direction!r}, memory={self.memory}, weights={self._fingerprint}"
         )
-
-
-def _as_columns(side: Tensor) -> Tensor:
-    """``(n,)`` as ``(n, 1)``."""
-    return side.unsqueeze(-1) if side.ndim == 1 else side
-
-
-def _with_conditional(y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as columns, of as many samples."""
-    columns = _as_columns(y), _as_columns(z)
-    if columns[0].shape[:-1] != columns[1].shape[:-1]:
-        raise ValueError(f"conditional has shape {tuple(z.shape)}, y {tuple(y.shape)}; as many samples as of y are needed")
-    return columns
 
 
 def _gathered(side: Tensor | None) -> Tensor | None:

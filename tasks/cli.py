@@ -23,7 +23,7 @@ import sys
 from collections.abc import Sequence
 
 from infoatlas_rl import __version__, doctor, estimate_mi, pairwise_mi
-from infoatlas_rl.columns import FORMATS, read_columns, read_table, whole_rows
+from infoatlas_rl.columns import FORMATS, choose, read_columns, read_table, whole_rows
 
 COMMANDS = {
     "keystates": ("discover_keystates", "key states of demonstrations"),
@@ -98,12 +98,10 @@ def _add_pairs_options(parser: argparse.ArgumentParser) -> None:
 
 def _pairs(given: argparse.Namespace) -> None:
     table = read_table(given.file)
-    names = [name.strip() for name in given.columns.split(",")] if given.columns else list(table)
-    if unknown := [name for name in names if name not in table]:
-        raise ValueError(f"{given.file}: no column {unknown[0]!r}; there are {', '.join(list(table)[:20])}")
-    remedy = "--drop-missing leaves them out"
-    kept = whole_rows({name: table[name] for name in names}, drop=given.drop_missing, remedy=remedy, where=f"{given.file}: ")
-    columns = {name: table[name][kept] for name in names}
+    names = choose(given.file, list(table), given.columns) if given.columns else list(table)
+    columns, remedy = {name: table[name] for name in names}, "--drop-missing leaves them out"
+    kept = whole_rows(columns, drop=given.drop_missing, remedy=remedy, where=f"{given.file}: ", words=True)
+    columns = {name: column[kept] for name, column in columns.items()}
     found = pairwise_mi(columns, units=given.units, progress=sys.stderr.isatty())
     if given.json:
         matrix = [[None if value != value else value for value in row] for row in found.mi.tolist()]

@@ -5,7 +5,8 @@ import builtins
 import numpy as np
 import pytest
 
-from infoatlas_rl.columns import read_columns
+from infoatlas_rl import pairwise_mi
+from infoatlas_rl.columns import missing_in, numbers_of, read_columns
 
 
 @pytest.fixture
@@ -114,3 +115,46 @@ def test_a_single_value_matters_only_where_it_is_asked_for(tmp_path):
     assert read_columns(tmp_path / "arrays.npz", "a")[0].shape == (5, 1)
     with pytest.raises(ValueError, match="version is a single value"):
         read_columns(tmp_path / "arrays.npz", "version")
+
+
+def test_words_for_nothing_are_words_in_memory():
+    x = np.arange(40.0) % 7
+    words = np.where(np.arange(40) % 2, "None", "some").astype(object)
+    assert not missing_in(words).any()
+    assert missing_in(words, words=True).sum() == 20
+    assert numbers_of("data", "c", words).shape == (40, 1)
+    assert list(missing_in(np.array([1.0, None, np.nan, "a"], dtype=object))) == [False, True, True, False]
+    assert pairwise_mi({"x": x, "c": words}).mi.shape == (2, 2)
+
+
+def test_columns_of_data_frames_are_classes_or_named():
+    pandas = pytest.importorskip("pandas")
+    b = np.random.default_rng(0).normal(size=200)
+    frame = pandas.DataFrame({"b": b, "bin": pandas.cut(b, 4), "s": pandas.Series(["u", "v"] * 100, dtype="string")})
+    found = pairwise_mi(frame)
+    assert found.mi[0, 1] > 0.5
+    gaps = frame.assign(s=frame.s.where(frame.index > 3))
+    assert pairwise_mi(gaps, nan_policy="drop").n == 196
+    with pytest.raises(ValueError, match="when has dates; accepted are numbers and text"):
+        pairwise_mi({"b": b, "when": pandas.date_range("2020", periods=200, tz="UTC")})
+    with pytest.raises(ValueError, match="b and a have different indexes"):
+        pairwise_mi({"b": frame.b, "a": frame.b.sample(frac=1, random_state=0)})
+    with pytest.raises(ValueError, match="more than one column is called 1; rename them"):
+        pairwise_mi(pandas.DataFrame(np.ones((20, 3)), columns=[1, "1", "c"]))
+
+
+def test_one_word_among_numbers_is_told():
+    ratings = np.array([*map(str, [0, 1, 2, 3] * 10), "?"], dtype=object)
+    with pytest.warns(UserWarning, match="r is taken as 5 classes without an order, for '\\?' is no number"):
+        assert numbers_of("t.csv", "r", ratings).shape == (41, 4)
+
+
+def test_names_of_a_header_are_told_apart(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b, a\n1,2,3\n4,5,6\n")
+    with pytest.raises(ValueError, match="more than one column is called a"):
+        read_columns(path, "a")
+    path.write_text('"x, m",b\n1,2\n3,4\n')
+    assert read_columns(path, "x, m", "b")[0].shape == (2, 1)
+    with pytest.raises(ValueError, match="no column 'y'; there are 'x, m', b"):
+        read_columns(path, "y")

@@ -26,7 +26,7 @@ from torch import Tensor
 from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_samples
 from infoatlas_rl.estimator.copula import NormalScores
 from infoatlas_rl.estimator.critic import Critic
-from infoatlas_rl.estimator.estimate import LEAST_TO_PROJECT, to_tensor
+from infoatlas_rl.estimator.estimate import LEAST_TO_PROJECT, check_index, to_tensor
 from infoatlas_rl.estimator.model import load_pretrained
 from infoatlas_rl.estimator.projection import Projections
 
@@ -38,6 +38,8 @@ SHARES = (0.2, 0.8)
 """Of the level, of the critic and of the correlations."""
 PAIRS = 32_768
 """Pairs that are evaluated at the same time."""
+MOST_BY_ROWS = 4000
+"""Rows whose products with each other, of all pairs of rows, are kept."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def independence_test(
     """
     if permutations < 1:
         raise ValueError(f"permutations has to be at least 1, not {permutations}")
+    check_index(x, y)
     a, b = (to_tensor(name, side, classes in (name, "both")) for name, side in (("x", x), ("y", y)))
     a, b, batched = check_samples(a, b, None, classes=classes)
     if batched:
@@ -136,9 +139,9 @@ def _correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> Callable[[N
     """The sum of the squared correlations of all pairs of columns, of an order of the rows of y."""
     x, y = (side - side.mean(0) for side in (x, y))
     x, y = (side / np.maximum(np.linalg.norm(side, axis=0), 1e-12) for side in (x, y))
-    if x.shape[1] * y.shape[1] <= 4 * len(x):
+    if len(x) > MOST_BY_ROWS or x.shape[1] * y.shape[1] <= 20 * len(x):
         return lambda order: float(np.square(x.T @ y[order]).sum())
-    # The same by way of the rows, where there are more columns than rows.
+    # The same by way of the rows, where there are far more pairs of columns than rows.
     gram_x, gram_y = x @ x.T, y @ y.T
     return lambda order: float((gram_x * gram_y[np.ix_(order, order)]).sum())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoatlas_rl.columns import numbers_of, whole_rows
+from infoatlas_rl.estimator.estimate import check_index
 from infoatlas_rl.estimator.model import InfoAtlas, load_pretrained
 from infoatlas_rl.tables import Table
 
@@ -163,12 +165,13 @@ def _pairs(names: list[str], between: tuple[Sequence[str], Sequence[str]] | None
 
 def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
     """Name to ``(n, k)``: numbers as they are, classes as columns of zeros and ones."""
-    if isinstance(data, Mapping):
-        raw = {str(name): np.asarray(values) for name, values in data.items()}
-    elif hasattr(data, "columns") and hasattr(data, "iloc"):
-        if len(set(data.columns)) < len(data.columns):
-            raise ValueError("more than one column has the same name; rename them")
-        raw = {str(name): np.asarray(data[name]) for name in data.columns}
+    if isinstance(data, Mapping) or (hasattr(data, "columns") and hasattr(data, "iloc")):
+        named = list(data.keys() if isinstance(data, Mapping) else data.columns)
+        if double := [name for name, count in Counter(map(str, named)).items() if count > 1]:
+            raise ValueError(f"more than one column is called {double[0]}; rename them")
+        for name in named[1:]:
+            check_index(data[named[0]], data[name], str(name), str(named[0]))
+        raw = {str(name): np.asarray(data[name]) for name in named}
     else:
         array = np.asarray(data)
         if array.ndim != 2:

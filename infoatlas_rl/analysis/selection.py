@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.estimator.estimate import check_index, to_tensor
 from infoatlas_rl.estimator.model import load_pretrained
 
 BATCH = 32
@@ -30,6 +31,7 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
     Raises:
         TypeError, ValueError: other shapes, or what :func:`infoatlas_rl.estimate_mi` refuses.
     """
+    check_index(X, y, first="X")
     features, target = np.asarray(X), np.asarray(y)
     if features.ndim != 2 or features.dtype.kind not in "bifu":
         raise ValueError(f"X has shape {features.shape} and type {features.dtype}; accepted are numbers (n, d)")
@@ -37,7 +39,7 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
         raise ValueError(f"y has shape {target.shape}; accepted is ({len(features)},), as many as X has rows")
     model, labels = load_pretrained(weights), target.dtype.kind != "f"
     if labels:
-        target = np.unique(target, return_inverse=True)[1]
+        target = to_tensor("y", target, labels=True).numpy()
     found = []
     for start in range(0, features.shape[1], BATCH):
         x = features.T[start : start + BATCH, :, None].astype(np.float64)

@@ -14,6 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_classes, check_samples, check_slices
+from infoatlas_rl.columns import missing_in
 from infoatlas_rl.estimator.bounds import BOUNDS
 from infoatlas_rl.estimator.canonical import TRAINED_SAMPLES
 from infoatlas_rl.estimator.critic import Critic
@@ -245,28 +246,34 @@ def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
         return samples.float() if samples.dtype in (torch.float16, torch.bfloat16) else samples
     if np.ma.is_masked(samples):
         raise ValueError(f"{name} has masked values, so samples without them: drop those rows of x and of y")
+    without = np.zeros(0, dtype=bool)
     try:
         array = np.asarray(samples)
         without_time = array.dtype.kind in "mM" and bool(np.isnat(array).any())
         if labels and array.dtype.kind != "f":
-            array = np.unique(array, return_inverse=True)[1].reshape(array.shape)
+            without = missing_in(array.ravel())
+            words = array.astype(str) if array.dtype == object else array  # which have an order whatever they are
+            array = np.unique(words, return_inverse=True)[1].reshape(array.shape)
         elif not np.iscomplexobj(array):
             array = np.array(array, dtype=np.float64)
         tensor = torch.from_numpy(array)
     except (TypeError, ValueError) as error:
         hint = "" if labels else f" (class labels: classes={name!r})"
         raise TypeError(f"{name} cannot be read as an array of numbers{hint}: {error}") from error
+    if without.any():
+        row = int(np.flatnonzero(without)[0]) + 1
+        raise ValueError(f"{name} has no label in row {row} ({int(without.sum())} in all): drop those rows of x and of y")
     if without_time:
         raise ValueError(f"{name} contains NaT, so samples without a time: drop those rows of x and of y")
     return tensor
 
 
-def check_index(x: Any, y: Any, name: str = "y") -> None:
+def check_index(x: Any, y: Any, name: str = "y", first: str = "x") -> None:
     """Raise a ``ValueError`` where two data frames are in different orders."""
     if all(hasattr(samples, "iloc") for samples in (x, y)) and len(x) == len(y) and not x.index.equals(y.index):
         raise ValueError(
-            f"x and {name} have different indexes, but samples are paired by position; bring them into one order "
-            f"({name}.loc[x.index]) or give .to_numpy()"
+            f"{first} and {name} have different indexes, but samples are paired by position; bring them into one order "
+            f"({name}.loc[{first}.index]) or give .to_numpy()"
         )
 
 

@@ -2,8 +2,8 @@
 
     I_c = -1/2 log det(I - M M^T),      M = (C_x + r I)^(-1/2) C_xy (C_y + r I)^(-1/2)
 
-It is a lower bound of the mutual information where margins are Gaussian, and differentiable. The ridge ``r`` grows with d / n:
-what samples cannot tell from noise is not rewarded.
+It is a lower bound of the mutual information where margins are Gaussian, and differentiable. The ridge ``r`` is a share of the
+variance of every column, so that units do not matter, and grows with d / n: what samples cannot tell from noise is not rewarded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 RIDGE = 2.0
-"""Times d / n, as a share of the mean variance of a side."""
+"""Times d / n, as a share of the variance of a column."""
 
 
 def canonical_information(x: Tensor, y: Tensor) -> Tensor:
@@ -32,6 +32,5 @@ def _whitening(side: Tensor) -> tuple[Tensor, Tensor]:
     n, d = side.shape[1:]
     side = side - side.mean(1, keepdim=True)
     covariance = side.mT @ side / n
-    level = covariance.diagonal(dim1=-2, dim2=-1).mean(-1) * (RIDGE * d / n) + torch.finfo(side.dtype).tiny ** 0.5
-    ridge = level[:, None, None] * torch.eye(d, dtype=side.dtype, device=side.device)
-    return side, torch.linalg.cholesky(covariance + ridge)
+    ridge = covariance.diagonal(dim1=-2, dim2=-1) * (RIDGE * d / n) + torch.finfo(side.dtype).tiny ** 0.5
+    return side, torch.linalg.cholesky(covariance + torch.diag_embed(ridge))

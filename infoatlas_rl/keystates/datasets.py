@@ -17,6 +17,7 @@ velocities, actions or rewards. It can be said instead.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,11 @@ from infoatlas_rl.files import one_line
 
 Array = NDArray[np.float64]
 
-NO_STATE = ("image", "img", "depth", "rgb", "vel", "action", "reward", "done", "success", "timestamp", "index")
-"""Parts of the names of what is no position."""
+NO_STATE = {
+    *("image", "images", "img", "depth", "rgb", "rgbd", "action", "actions", "reward", "rewards", "done", "dones", "success"),
+    *("timestamp", "index", "vel", "vels", "qvel", "linvel", "angvel", "velp", "velr", "velocity", "velocities"),
+}
+"""Words in the names of what is no position."""
 MOST_COLUMNS = 512
 
 
@@ -90,6 +94,9 @@ def load_dataset(path: Path | str, columns: Sequence[str] | None = None, count: 
         DatasetError: no such format, a damaged file, no states, or columns that are not there; the message says which there are.
     """
     path, kind = Path(path), format_of(path)
+    columns = [columns] if isinstance(columns, str) else columns
+    if columns is not None and not columns:
+        raise DatasetError(f"{path}: no columns are asked for; name some, or leave demos.columns out")
     if kind is None:
         raise DatasetError(
             f"{path}: neither robomimic (.hdf5 with data/demo_*), LeRobot (meta/info.json) nor diffusion policy (.zarr with "
@@ -108,6 +115,8 @@ def load_dataset(path: Path | str, columns: Sequence[str] | None = None, count: 
                 sizes = {column: _matrix(parts[column]).shape[1] for column in chosen}
             if missing := [column for column in chosen if column not in parts]:
                 raise DatasetError(f"{path}: episode {name} has no {missing[0]}, which the first one has")
+            if empty := [column for column in chosen if not len(parts[column])]:
+                raise DatasetError(f"{path}: {empty[0]} of episode {name} has no steps; leave that episode out")
             names.append(name)
             trajectories.append(np.concatenate([_matrix(parts[column]) for column in chosen], axis=1).astype(np.float64))
             if count is not None and len(names) == count:
@@ -136,7 +145,7 @@ def _choose(path: Path, kind: str, parts: dict[str, Any], columns: Sequence[str]
 def _is_state(name: str, values: Any) -> bool:
     shape, kind = values.shape, values.dtype.kind
     plain = kind in "fiu" and len(shape) in (1, 2) and (len(shape) == 1 or shape[1] <= MOST_COLUMNS)
-    return plain and not any(part in name.lower() for part in NO_STATE)
+    return plain and NO_STATE.isdisjoint(re.split(r"[^a-z]+", name.lower()))
 
 
 def _matrix(values: Any) -> NDArray[Any]:
@@ -191,7 +200,7 @@ def _arrow(column: Any) -> NDArray[Any] | None:
     if values.dtype.kind in "biuf":
         return values
     if len(values) and isinstance(values[0], np.ndarray) and values[0].dtype.kind in "iuf" and values[0].ndim == 1:
-        return np.stack(values)
+        return np.stack(values) if len({value.shape for value in values}) == 1 else None
     return None
 
 

@@ -1,11 +1,12 @@
 """Dependence that is to grow: canonical information, and a contrast where both sides share a space; differentiable.
 
 Canonical information is that of the batch (:mod:`infoatlas_rl.estimator.information`). Its gradient goes through the whitening,
-so that directions of little variance count as much as others, which keeps a code from collapsing.
+so that directions of little variance count as much as others, which keeps a code from losing them.
 
 Canonical information is blind to invertible maps, but neighbours and linear probes are not. Two views in one space are
-therefore also contrasted: InfoNCE with the cosine of x_i and y_j over all pairs of the batch (van den Oord et al., 2018), a lower
-bound of the mutual information, of at most log n. Of several temperatures the one is taken with which the bound is largest.
+therefore also contrasted: InfoNCE with the cosine of x_i and y_j, centred, over all pairs of the batch (van den Oord et al.,
+2018), a lower bound of the mutual information, of at most log n. Of several temperatures the one is taken with which the bound
+is largest; columns of little variance grow.
 Canonical information of more than a quarter of log n weighs as if it was that: else the contrast, which cannot say more than
 log n, would not be heard.
 """
@@ -50,8 +51,8 @@ def _in_range(side: Tensor) -> Tensor:
 
 
 def contrast(x: Tensor, y: Tensor) -> Tensor:
-    """InfoNCE with cosines, both ways, in nats, ``(b,)``."""
-    x, y = F.normalize(x, dim=-1), F.normalize(y, dim=-1)
+    """InfoNCE with cosines of centred samples, both ways, in nats, ``(b,)``."""
+    x, y = (F.normalize(side - side.mean(1, keepdim=True), dim=-1) for side in (x, y))
     blocks = [_contrast(a, c) * (a.shape[1] / x.shape[1]) for a, c in zip(x.split(BLOCK, 1), y.split(BLOCK, 1), strict=True)]
     return torch.stack(blocks).sum(0)
 

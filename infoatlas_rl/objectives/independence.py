@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infoatlas_rl.objectives.memory import Memory
+from infoatlas_rl.transforms import outside_transforms
 
 WIDTH = 96
 """Of the two hidden layers of the functions of x."""
@@ -35,7 +36,7 @@ NONLINEAR = 0.1
 RIDGE_X, RIDGE_Y = 0.3, 1.0
 """Of standardised features; the one of x is that of 2048 samples."""
 WHITENING_X, WHITENING_Y = 0.1, 1e-3
-"""Ridges as shares of the mean variance. Directions of x that hardly vary cannot tell much, and would only be noise."""
+"""Ridges of standardised columns. Directions of x that then hardly vary cannot tell much, and would only be noise."""
 STEPS, BATCH, LEARNING_RATE = 2, 256, 8e-3
 """Of the functions of x, in every call."""
 SOLVED_EVERY = 2
@@ -103,8 +104,13 @@ class Independence:
         Raises:
             ValueError: other numbers of columns than before.
         """
-        if not len(self._kept):
-            self._begin(x, y)
+        fresh = not len(self._kept)
+        if fresh:
+            with outside_transforms():
+                self._begin(x, y)
+            self._kept.add(*_finite(_single(x), _single(y)))
+        elif self._kept.sides[0].device != x.device:
+            self.restore(_moved(self.state(), x.device))
         columns = x.shape[1], y.shape[1]
         if columns != (kept := tuple(side.shape[1] for side in self._kept.sides)):
             raise ValueError(
@@ -119,9 +125,12 @@ class Independence:
         penalty = _correlation(f, g, self._frame.linear).square().sum()
         penalty = penalty + NONLINEAR * _correlation(f, g, self._frame.nonlinear).square().sum()
         strength = min(1.0, (self.calls + 1) / RAMP)
-        if learn:
+        if not learn and fresh:
+            self.reset()
+        elif learn:
             self.calls += 1
-            self._kept.add(_single(x), _single(y))
+            if not fresh:
+                self._kept.add(*_finite(_single(x), _single(y)))
         return 0.5 * strength * penalty
 
     def state(self) -> dict[str, Any]:
@@ -139,7 +148,7 @@ class Independence:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state` was taken."""
         self.calls = int(state["calls"])
-        self._generator.set_state(state["generator"])
+        self._generator.set_state(state["generator"].cpu())
         self._kept.sides = tuple(state["sides"])
         self._weights = [w.clone() for w in state["weights"]]
         self._sines = None if state["sines"] is None else tuple(state["sines"])
@@ -164,7 +173,6 @@ class Independence:
         frequency = torch.exp(low + (high - low) * torch.rand(SINES, generator=self._generator))
         phase = 2 * math.pi * torch.rand(SINES, generator=self._generator)
         self._sines = (direction * frequency).to(device), phase.to(device)
-        self._kept.add(_single(x), _single(y))
 
     def _features_of_x(self, u: Tensor) -> Tensor:
         weight, bias, second, second_bias = self._weights
@@ -229,6 +237,21 @@ class Independence:
             self._weights[number] = self._weights[number].detach() - LEARNING_RATE * move
 
 
+def _moved(state: Any, device: torch.device) -> Any:
+    """A state with all its tensors on a device."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {name: _moved(part, device) for name, part in state.items()}
+    return type(state)(_moved(part, device) for part in state) if isinstance(state, list | tuple) else state
+
+
+def _finite(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros in rows that are not finite, which would spoil all calls to come."""
+    finite = (torch.isfinite(x).all(1) & torch.isfinite(y).all(1)).unsqueeze(1)
+    return torch.where(finite, x.detach(), 0.0), torch.where(finite, y.detach(), 0.0)
+
+
 def _single(samples: Tensor) -> Tensor:
     return samples.clamp(-LARGEST, LARGEST).float() if samples.dtype in (torch.float32, torch.float64) else samples.float()
 
@@ -257,10 +280,13 @@ def _whitening(samples: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     unit = torch.where(largest > LARGE, largest, 1.0)
     samples = samples / unit
     mean = samples.mean(0)
-    covariance = (samples - mean).T @ (samples - mean) / len(samples)
-    factor = _cholesky(covariance, float(ridge * covariance.diagonal().mean()) + 1e-8)
+    centred = samples - mean
+    # What rounding makes of a constant column is none.
+    scale = torch.maximum(centred.square().mean(0).sqrt(), 1e-6 * samples.abs().amax(0) + 1e-30)
+    standard = centred / scale
+    factor = _cholesky(standard.T @ standard / len(samples), ridge + 1e-8)
     identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)
-    return mean * unit, torch.linalg.solve_triangular(factor, identity, upper=False).T / unit
+    return mean * unit, torch.linalg.solve_triangular(factor, identity, upper=False).T / (scale * unit).unsqueeze(1)
 
 
 def _scale(features: Tensor) -> tuple[Tensor, Tensor]:

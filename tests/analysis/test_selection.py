@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from infoatlas_rl import feature_information
+from infoatlas_rl import estimate_mi, feature_information, independence_test
 
 
 def test_features_that_tell_something_have_the_largest_scores():
@@ -33,3 +33,18 @@ def test_scikit_learn_selects_with_it():
     x = rng.normal(size=(300, 5))
     chosen = selection.SelectKBest(feature_information, k=1).fit(x, (x[:, 3] > 0).astype(int))
     assert chosen.get_support().tolist() == [False, False, False, True, False]
+
+
+def test_frames_in_other_orders_and_missing_labels_are_named():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": np.random.default_rng(0).normal(size=100)})
+    mixed = frame.sample(frac=1, random_state=0)
+    with pytest.raises(ValueError, match="X and y have different indexes"):
+        feature_information(frame, mixed["a"])
+    with pytest.raises(ValueError, match="x and y have different indexes"):
+        independence_test(frame, mixed)
+    labels = pandas.Series(["u", None, *["v"] * 98])
+    with pytest.raises(ValueError, match="y has no label in row 2"):
+        feature_information(frame, labels)
+    with pytest.raises(ValueError, match="y has no label in row 2"):
+        estimate_mi(frame, labels, classes="y")

@@ -156,3 +156,25 @@ def test_key_states_of_a_robomimic_file_on_the_command_line(tmp_path):
         steps = found["step"]
     # How many there are was not said; the corner is one of them.
     assert (np.abs(steps[:, :-1] - np.array(episodes()[1])[:, None]).min(1) <= 2).mean() > 0.9
+
+
+def test_words_are_looked_for_not_letters(tmp_path):
+    path = write_robomimic(tmp_path / "low_dim.hdf5")
+    with h5py.File(path, "a") as file:
+        for name in file["data"]:
+            obs = file["data"][name]["obs"]
+            obs["shovel_pos"], obs["index_finger"], obs["robot0_gripper_qvel"] = (
+                np.ones((40, 3)),
+                np.ones((40, 1)),
+                np.ones((40, 2)),
+            )
+    data = load_dataset(path)
+    assert set(data.columns) == {"robot0_eef_pos", "robot0_gripper_qpos", "shovel_pos"}
+    assert list(load_dataset(path, columns="shovel_pos").columns) == ["shovel_pos"]
+    with pytest.raises(DatasetError, match="no columns are asked for"):
+        load_dataset(path, columns=[])
+    with h5py.File(path, "a") as file:
+        del file["data"]["demo_3"]["obs"]["robot0_eef_pos"]
+        file["data"]["demo_3"]["obs"]["robot0_eef_pos"] = np.zeros((0, 3))
+    with pytest.raises(DatasetError, match="robot0_eef_pos of episode demo_3 has no steps"):
+        load_dataset(path)

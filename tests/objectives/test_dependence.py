@@ -43,7 +43,8 @@ def test_the_temperature_is_the_one_with_the_largest_bound():
     noise = torch.randn(2, 128, 4, generator=torch.Generator().manual_seed(1))
     both = torch.cat([x, x])
     y = both + torch.tensor([0.05, 3.0]).view(2, 1, 1) * noise  # nearly the same, and hardly alike
-    cosines = torch.nn.functional.normalize(both, dim=-1) @ torch.nn.functional.normalize(y, dim=-1).mT
+    a, b = (torch.nn.functional.normalize(side - side.mean(1, keepdim=True), dim=-1) for side in (both, y))
+    cosines = a @ b.mT
     bounds = torch.stack([module._bound(cosines / t) for t in module.TEMPERATURES])
     torch.testing.assert_close(contrast(both, y), bounds.amax(0))
     assert bounds.argmax(0).tolist() == [0, 4]
@@ -66,16 +67,25 @@ def test_more_canonical_information_than_a_share_of_what_a_contrast_can_say_weig
 def test_large_batches_are_contrasted_in_blocks(monkeypatch):
     x, y = correlated(64, [0.9] * 3, batch=2)
     monkeypatch.setattr(module, "BLOCK", 32)
-    halves = (contrast(x[:, :32], y[:, :32]) + contrast(x[:, 32:], y[:, 32:])) / 2
+    x, y = (side - side.mean(1, keepdim=True) for side in (x, y))
+    a, b = (torch.nn.functional.normalize(side, dim=-1).split(32, 1) for side in (x, y))
+    halves = (module._contrast(a[0], b[0]) + module._contrast(a[1], b[1])) / 2
     torch.testing.assert_close(contrast(x, y), halves)
 
 
-@pytest.mark.parametrize("views", [True, False])
-def test_a_code_that_has_collapsed_is_spread_again(views):
+def test_units_do_not_matter_to_canonical_information():
+    x, y = correlated(256, [0.9, 0.9], batch=1)
+    scale = torch.tensor([1.0, 0.05], requires_grad=True)
+    (gradient,) = torch.autograd.grad(dependence(x * scale, y * scale, views=False).sum(), scale)
+    # Per relative change of the unit; rounding leaves 1e-5.
+    torch.testing.assert_close(gradient * scale.detach(), torch.zeros(2), atol=1e-4, rtol=0)
+
+
+def test_a_code_that_has_collapsed_is_spread_again():
     """The second column of a code says as much as the first but hardly varies: gradient steps make it grow."""
     x, y = correlated(256, [0.9, 0.9], batch=1)
     scale = torch.tensor([1.0, 0.05], requires_grad=True)
-    (gradient,) = torch.autograd.grad(dependence(x * scale, y * scale, views=views).sum(), scale)
+    (gradient,) = torch.autograd.grad(dependence(x * scale, y * scale, views=True).sum(), scale)
     assert float(gradient[1]) > 0
 
 
