@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from infoatlas_rl import InfoAtlasLoss
+from infoatlas_rl.objectives.independence import Independence, _moved
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -129,3 +130,21 @@ def test_update_names_what_does_not_fit():
         loss.update(normal(20, 1), normal(10, 1))
     with pytest.raises(ValueError, match="y contains NaN"):
         loss.update(normal(20, 1), normal(20, 1) / 0 * 0)
+
+
+def test_what_is_moved_goes_on_as_it_was():
+    x, y = normal(64, 3), normal(64, 1, seed=1)
+    stayed, moved = Independence(), Independence()
+    for penalty in (stayed, moved):
+        penalty(x, y)
+    state = _moved(moved.state(), torch.device("meta"))
+    tensors = [
+        *state["sides"],
+        *state["weights"],
+        *state["sines"],
+        *state["moments"],
+        *(t for part in state["frame"] for t in part),
+    ]
+    assert {t.device.type for t in tensors} == {"meta"}
+    moved.restore(_moved(moved.state(), x.device))
+    torch.testing.assert_close(moved(x + 1, y), stayed(x + 1, y))
