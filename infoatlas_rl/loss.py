@@ -235,19 +235,21 @@ class InfoAtlasLoss(nn.Module):
     def state(self) -> dict[str, Any]:
         """What calls of :meth:`forward` to come depend on: ``seed`` and ``step`` of the slices, and the ``memory``; not what
         :meth:`update` was given."""
-        memory = self._independence if self.direction == "minimise" else self._running
-        return {"seed": self.seed, "step": self.step, "memory": memory.state()}
+        return {"seed": self.seed, "step": self.step, "memory": self._remembered().state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state` was taken."""
         if not {"seed", "step"} <= set(state) <= {"seed", "step", "memory"}:
             raise ValueError(f"state has to be what state() returned, with seed and step, not {sorted(state)}")
-        self.seed, self.step = int(state["seed"]), int(state["step"])
         if "memory" in state:
             if ("weights" in state["memory"]) != (self.direction == "minimise"):
                 raise ValueError(f"state is of a loss of the other direction, this one has direction={self.direction!r}")
-            (self._independence if self.direction == "minimise" else self._running).restore(state["memory"])
+            self._remembered().restore(state["memory"])
+        self.seed, self.step = int(state["seed"]), int(state["step"])
         self._kept.clear()
+
+    def _remembered(self) -> Independence | RunningValue:
+        return self._independence if self.direction == "minimise" else self._running
 
     def _value(self, x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
         """MI of the batch; while an encoder learns, the running value."""

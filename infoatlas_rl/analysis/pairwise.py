@@ -169,7 +169,7 @@ def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
         named = list(data.keys() if isinstance(data, Mapping) else data.columns)
         if double := [name for name, count in Counter(map(str, named)).items() if count > 1]:
             raise ValueError(f"more than one column is called {double[0]}; rename them")
-        for name in named[1:]:
+        for name in named[1:] if isinstance(data, Mapping) else []:  # those of a frame have one index
             check_index(data[named[0]], data[name], str(name), str(named[0]))
         raw = {str(name): np.asarray(data[name]) for name in named}
     else:

@@ -108,7 +108,7 @@ class Independence:
         if fresh:
             with outside_transforms():
                 self._begin(x, y)
-            self._kept.add(*_finite(_single(x), _single(y)))
+            self._remember(x, y)
         elif self._kept.sides[0].device != x.device:
             self.restore(_moved(self.state(), x.device))
         columns = x.shape[1], y.shape[1]
@@ -130,7 +130,7 @@ class Independence:
         elif learn:
             self.calls += 1
             if not fresh:
-                self._kept.add(*_finite(_single(x), _single(y)))
+                self._remember(x, y)
         return 0.5 * strength * penalty
 
     def state(self) -> dict[str, Any]:
@@ -157,6 +157,12 @@ class Independence:
         self._frame = None
         if parts is not None:
             self._frame = Frame(*map(tuple, parts[:4]), Pairs(*parts[4]), Pairs(*parts[5]), Ratio(*parts[6]))
+
+    def _remember(self, x: Tensor, y: Tensor) -> None:
+        """With zeros in rows that are not finite, which would spoil all calls to come."""
+        x, y = _single(x), _single(y)
+        finite = (torch.isfinite(x).all(1) & torch.isfinite(y).all(1)).unsqueeze(1)
+        self._kept.add(*(torch.where(finite, side, 0.0) for side in (x, y)))
 
     def _begin(self, x: Tensor, y: Tensor) -> None:
         dx, dy, device = x.shape[1], y.shape[1], x.device
@@ -244,12 +250,6 @@ def _moved(state: Any, device: torch.device) -> Any:
     if isinstance(state, dict):
         return {name: _moved(part, device) for name, part in state.items()}
     return type(state)(_moved(part, device) for part in state) if isinstance(state, list | tuple) else state
-
-
-def _finite(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Zeros in rows that are not finite, which would spoil all calls to come."""
-    finite = (torch.isfinite(x).all(1) & torch.isfinite(y).all(1)).unsqueeze(1)
-    return torch.where(finite, x.detach(), 0.0), torch.where(finite, y.detach(), 0.0)
 
 
 def _single(samples: Tensor) -> Tensor:
