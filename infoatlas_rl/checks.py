@@ -78,6 +78,24 @@ def check_slices(slices: int, k: int, max_dim: int) -> None:
         raise ValueError(f"k has to be 1 to {max_dim}, not {k}")
 
 
+def check_whole(name: str, value: Any, least: int | None = None) -> None:
+    """Raise a ``ValueError`` for anything but an integer of 64 bits, or one below ``least``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or abs(value) > MOST_INTEGER:
+        raise ValueError(f"{name} has to be an integer of 64 bits, not {value!r:.60}")
+    if least is not None and value < least:
+        raise ValueError(f"{name} has to be {'at least ' * (least > 0)}{least}{' or more' * (least == 0)}, not {value}")
+
+
+def to_double(samples: Tensor) -> Tensor:
+    """Integers or booleans ``(..., n, d)`` in double precision; beyond 2^53, where neighbours would become equal, less the
+    smallest of the column."""
+    if samples.dtype == torch.int64 and samples.numel() and not transformed():
+        low, high = (int(end) for end in samples.aminmax())
+        if max(-low, high) > 2**53 and high - low <= MOST_INTEGER:
+            samples = samples - samples.amin(-2 if samples.ndim > 1 else 0, keepdim=True)
+    return samples.double()
+
+
 def check_classes(classes: Sides | None) -> None:
     """Raise a ``ValueError`` for anything but the name of a side, both, or None."""
     if classes not in (None, "x", "y", "both"):
@@ -125,7 +143,7 @@ def check_samples(
             )
         if finite and not transformed() and not bool(torch.isfinite(samples.detach()).all()):
             raise ValueError(f"{name} contains NaN or infinity")
-    x, y = (samples if samples.is_floating_point() else samples.double() for samples in (x, y))
+    x, y = (samples if samples.is_floating_point() else to_double(samples) for samples in (x, y))
     if x.ndim == 2:
         return x.unsqueeze(0), y.unsqueeze(0), False
     return x, y, True

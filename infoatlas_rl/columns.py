@@ -17,7 +17,8 @@ Array = NDArray[np.float64]
 
 MISSING = {"", "na", "nan", "null", "none"}
 """Words that say in text files that there is no value; in memory they are words."""
-FORMATS = (".csv", ".tsv", ".parquet", ".npy", ".npz")
+TEXT = (".csv", ".tsv")
+FORMATS = (*TEXT, ".parquet", ".npy", ".npz")
 
 
 def read_columns(path: Path | str, *selections: str, drop_missing: bool = False) -> list[Array]:
@@ -104,11 +105,18 @@ def whole_rows(
     """
     if single := [name for name, column in columns.items() if np.ndim(column) == 0]:
         raise ValueError(f"{where}{single[0]} is a single value; accepted are columns (n,) and (n, d)")
+    if empty := [name for name, column in columns.items() if column.size == 0]:
+        raise ValueError(f"{where}{empty[0]} has shape {columns[empty[0]].shape} and so is empty")
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"{where}columns of different lengths: {', '.join(f'{name} {n}' for name, n in lengths.items())}")
     gaps = {name: missing_in(column, words) for name, column in columns.items()}
     kept = ~np.any(list(gaps.values()), axis=0)
+    if drop and len(kept) and not kept.any():
+        name = max(gaps, key=lambda name: int(gaps[name].sum()))
+        raise ValueError(
+            f"{where}no row has a value in every column; {name} has none in {int(gaps[name].sum())} of {len(kept)} rows"
+        )
     if not kept.all() and not drop:
         name = next(name for name, gap in gaps.items() if gap.any())
         row = int(np.flatnonzero(gaps[name])[0])
@@ -160,7 +168,7 @@ def numbers_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
     if column.dtype.kind in "bifu":
         if column.ndim > 2:
             raise ValueError(f"{path}: {name} has shape {column.shape}; accepted are (n,) and (n, d)")
-        return column.astype(np.float64).reshape(len(column), -1)
+        return _as_double(column).reshape(len(column), -1)
     if column.dtype.kind not in "OUS":
         raise ValueError(f"{path}: {name} has type {column.dtype}; accepted are numbers and text")
     if len(column) and hasattr(column[0], "year"):
@@ -170,10 +178,25 @@ def numbers_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
     try:
         return column.astype(np.float64)[:, None]
     except (ValueError, TypeError):
-        return _as_classes(path, name, column)
+        return classes_of(path, name, column)
 
 
-def _as_classes(path: Path | str, name: str, column: NDArray[Any]) -> Array:
+def as_numbers(column: NDArray[Any]) -> NDArray[Any]:
+    """A column of a text file as numbers, where all of it is."""
+    try:
+        return column.astype(np.float64)
+    except ValueError:
+        return column
+
+
+def _as_double(column: NDArray[Any]) -> Array:
+    """As doubles; integers beyond 2^53 less the smallest, as they would be equal to others there."""
+    if column.dtype.kind in "iu" and column.size and max(abs(int(column.min())), int(column.max())) > 2**53:
+        column = column - column.min(0)
+    return column.astype(np.float64)
+
+
+def classes_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
     """A column of zeros and ones for every different value, but for the last one."""
     classes, codes = np.unique(column.astype(str), return_inverse=True)
     if len(classes) > max(2, len(column) // 4):

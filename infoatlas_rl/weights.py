@@ -145,7 +145,8 @@ def read_model(path: Path, file_format: str, build: Callable[[dict[str, Any]], M
         stored = sum(tensor.numel() for tensor in tensors.values())
         if large := [name for name, value in config.items() if isinstance(value, int) and value > stored]:
             raise ValueError(f"{large[0]} is {config[large[0]]}, but the file holds {stored} numbers")
-        model = build(config)
+        with torch.random.fork_rng(devices=[]):  # weights to begin with, which are replaced, are random
+            model = build(config)
         model.load_state_dict(tensors, strict=True)
         record = json.loads(header["record"])
     except Exception as error:

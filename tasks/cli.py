@@ -20,10 +20,12 @@ import argparse
 import importlib
 import json
 import sys
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from infoatlas_rl import __version__, doctor, estimate_mi, pairwise_mi
-from infoatlas_rl.columns import FORMATS, choose, read_columns, read_table, whole_rows
+from infoatlas_rl.columns import FORMATS, TEXT, as_numbers, choose, read_columns, read_table, whole_rows
 
 COMMANDS = {
     "keystates": ("discover_keystates", "key states of demonstrations"),
@@ -50,11 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.command == "doctor":
         return doctor.main()
-    try:
-        (_pairs if given.command == "pairs" else _estimate)(given)
-    except (ValueError, TypeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        try:
+            (_pairs if given.command == "pairs" else _estimate)(given)
+        except (ValueError, TypeError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     return 0
 
 
@@ -67,7 +71,7 @@ def _add_mi_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slices", type=int, help="average so many random projections; without, above 20 columns, informative ones"
     )
-    parser.add_argument("--k", type=int, default=5, help="dimension of a projection (%(default)s)")
+    parser.add_argument("--k", type=int, help="dimension of such a random projection, 5 if it is not given; with --slices")
     parser.add_argument("--permutations", type=int, default=0, help="of a test of independence; 99 for p-values down to 0.01")
     parser.add_argument("--seed", type=int, default=0, help="of projections and permutations (%(default)s)")
     parser.add_argument("--drop-missing", action="store_true", help="leave out rows with gaps")
@@ -77,7 +81,10 @@ def _add_mi_options(parser: argparse.ArgumentParser) -> None:
 def _estimate(given: argparse.Namespace) -> None:
     chosen = [given.x, given.y] + ([given.given] if given.given else [])
     x, y, *known = read_columns(given.file, *chosen, drop_missing=given.drop_missing)
+    if given.k is not None and given.slices is None:
+        raise ValueError(f"--k {given.k} is the dimension of random projections; say how many, --slices 25")
     options = {name: getattr(given, name) for name in ("units", "slices", "k", "permutations", "seed")}
+    options = {name: value for name, value in options.items() if value is not None}
     found = estimate_mi(x, y, given=known[0] if known else None, **options)
     if given.json:
         low, high = found.interval
@@ -97,11 +104,15 @@ def _add_pairs_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _pairs(given: argparse.Namespace) -> None:
+    if given.most < 1:
+        raise ValueError(f"--most has to be at least 1, not {given.most}")
     table = read_table(given.file)
     names = choose(given.file, list(table), given.columns) if given.columns else list(table)
     columns, remedy = {name: table[name] for name in names}, "--drop-missing leaves them out"
     kept = whole_rows(columns, drop=given.drop_missing, remedy=remedy, where=f"{given.file}: ", words=True)
     columns = {name: column[kept] for name, column in columns.items()}
+    if Path(given.file).suffix.lower() in TEXT:
+        columns = {name: as_numbers(column) for name, column in columns.items()}
     found = pairwise_mi(columns, units=given.units, progress=sys.stderr.isatty())
     if given.json:
         matrix = [[None if value != value else value for value in row] for row in found.mi.tolist()]
@@ -112,9 +123,11 @@ def _pairs(given: argparse.Namespace) -> None:
 
 def _task(name: str, options: list[str]) -> int:
     script, _ = COMMANDS[name]
-    if name == "keystates" and options and "=" not in options[0] and not options[0].startswith("-"):
-        # A data set, of any format.
-        options = ["env=any", f"demos.path={options[0]}", *options[1:]]
+    first = options[0] if options else "-"
+    if name == "keystates" and not first.startswith("-") and ("=" not in first or Path(first).exists()):
+        # A data set, of any format; quoted, for a name may look like a number or a list.
+        path = first.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+        options = ["env=any", f"demos.path='{path}'", *options[1:]]
     try:
         module = importlib.import_module(f"infoatlas_rl.tasks.{script}")
     except ModuleNotFoundError as error:

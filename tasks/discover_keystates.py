@@ -91,7 +91,7 @@ def _source(cfg: DictConfig) -> Source:
             "demos.columns chooses among the columns of robomimic, LeRobot and diffusion policy; of ManiSkill's files and of "
             ".npz the whole state is taken: leave demos.columns out, or write an .npz of the columns alone"
         )
-    if str(path).endswith(".npz"):
+    if str(path).lower().endswith(".npz"):
         return Source.of_file(path)
     if path is not None and Path(path).suffix.lower() not in (".h5", ".hdf5"):
         there = "is none of these" if Path(path).exists() else "is not there"

@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_samples
+from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_classes, check_samples, check_whole
 from infoatlas_rl.estimator.copula import NormalScores
 from infoatlas_rl.estimator.critic import Critic
-from infoatlas_rl.estimator.estimate import LEAST_TO_PROJECT, check_index, to_tensor
+from infoatlas_rl.estimator.estimate import LEAST_TO_PROJECT, check_index, to_tensor, without_constants
 from infoatlas_rl.estimator.model import load_pretrained
 from infoatlas_rl.estimator.projection import Projections
 
@@ -82,14 +82,15 @@ def independence_test(
     Raises:
         TypeError, ValueError: as :func:`infoatlas_rl.estimate_mi`; 16 rows are needed, and 128 of more than 20 dimensions.
     """
-    if permutations < 1:
-        raise ValueError(f"permutations has to be at least 1, not {permutations}")
+    check_classes(classes)
+    check_whole("permutations", permutations, least=1)
+    check_whole("seed", seed)
     check_index(x, y)
     a, b = (to_tensor(name, side, classes in (name, "both")) for name, side in (("x", x), ("y", y)))
     a, b, batched = check_samples(a, b, None, classes=classes)
     if batched:
         raise ValueError(f"x has shape {tuple(a.shape)}; a test is of one data set, (n, d)")
-    a, b = a[0], b[0]
+    a, b = without_constants(a)[0], without_constants(b)[0]
     model, n = load_pretrained(weights), len(a)
     limit = model.config.max_dim
     wide = max(a.shape[1], b.shape[1]) > limit
@@ -106,7 +107,7 @@ def independence_test(
         a, b = projections.x(a), projections.y(b)
     critic = model(a[None, fit], b[None, fit])
     values = _of_all_pairs(critic, a[None, held], b[None, held]).double().numpy()
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(abs(seed))
     rows = np.arange(len(values))
     by_critic = _compared(lambda order: values[rows, order].mean(), len(rows), permutations, rng)
     by_correlation = _compared(_correlations(*columns), n, permutations, rng)
@@ -132,16 +133,18 @@ def _compared(
 def _within(z: float, share: float) -> float:
     """The z-score whose p-value is that of ``z`` over a share of the level."""
     p = math.erfc(z / math.sqrt(2)) / (2 * share)
-    return z if p < 1e-300 else -NormalDist().inv_cdf(min(p, 1 - 1e-12))  # there they are hardly different
+    if p < 1e-300:  # there they are hardly different
+        return z
+    return max(-NormalDist().inv_cdf(p), min(z, 0.0)) if p < 1 else min(z, 0.0)
 
 
 def _correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> Callable[[NDArray[np.int64]], float]:
     """The sum of the squared correlations of all pairs of columns, of an order of the rows of y."""
     x, y = (side - side.mean(0) for side in (x, y))
     x, y = (side / np.maximum(np.linalg.norm(side, axis=0), 1e-12) for side in (x, y))
-    if len(x) > MOST_BY_ROWS or x.shape[1] * y.shape[1] <= 20 * len(x):
+    if len(x) > MOST_BY_ROWS or x.shape[1] * y.shape[1] <= 350 * len(x):
         return lambda order: float(np.square(x.T @ y[order]).sum())
-    # The same by way of the rows, where there are far more pairs of columns than rows.
+    # The same by way of the rows, where there are far more pairs of columns than rows; else the matrix product is faster.
     gram_x, gram_y = x @ x.T, y @ y.T
     return lambda order: float((gram_x * gram_y[np.ix_(order, order)]).sum())
 

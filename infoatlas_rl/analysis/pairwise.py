@@ -11,9 +11,10 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from infoatlas_rl.columns import numbers_of, whole_rows
+from infoatlas_rl.columns import classes_of, numbers_of, whole_rows
 from infoatlas_rl.estimator.estimate import check_index
 from infoatlas_rl.estimator.model import InfoAtlas, load_pretrained
 from infoatlas_rl.tables import Table
@@ -171,9 +172,9 @@ def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
             raise ValueError(f"more than one column is called {double[0]}; rename them")
         for name in named[1:] if isinstance(data, Mapping) else []:  # those of a frame have one index
             check_index(data[named[0]], data[name], str(name), str(named[0]))
-        raw = {str(name): np.asarray(data[name]) for name in named}
+        raw = {str(name): _as_array(data[name]) for name in named}
     else:
-        array = np.asarray(data)
+        array = _as_array(data)
         if array.ndim != 2:
             raise ValueError(f"data has shape {array.shape}; accepted are (n, d), a data frame, or names with arrays (n,)")
         raw = {str(number): column for number, column in enumerate(array.T)}
@@ -184,21 +185,33 @@ def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
     kept = whole_rows(raw, drop=nan_policy == "drop", remedy="nan_policy='drop' leaves them out")
     if kept.sum() > MOST_ROWS:
         raise ValueError(f"data has {int(kept.sum())} rows; at most {MOST_ROWS} are accepted: give a random choice of them")
-    columns = {name: _as_classes(values[kept]) for name, values in raw.items()}
-    numbers = {name: numbers_of("data", name, values) for name, values in columns.items()}
+    numbers = {name: _numbers(name, values[kept]) for name, values in raw.items()}
     if wide := [name for name, values in numbers.items() if values.shape[1] > limit]:
         raise ValueError(
             f"{wide[0]} is text with {numbers[wide[0]].shape[1] + 1} classes; at most {limit + 1} are accepted: join rare ones"
         )
     for name, values in numbers.items():
         if not np.isfinite(values).all():
-            row = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
-            raise ValueError(f"column {name} has infinity in row {row} of those without gaps; leave the row out")
+            row = int(np.flatnonzero(kept)[~np.isfinite(values).all(1)][0])
+            raise ValueError(f"column {name} has infinity in row {row + 1} of the data; leave the row out")
     return numbers
 
 
-def _as_classes(values: NDArray[Any]) -> NDArray[Any]:
-    return values.astype(str) if values.dtype == bool else values
+def _as_array(values: Any) -> NDArray[Any]:
+    """An array in which what is masked is missing."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+    if np.ma.is_masked(values):
+        return np.where(np.ma.getmaskarray(values), None, np.ma.getdata(values).astype(object))
+    return np.asarray(values)
+
+
+def _numbers(name: str, values: NDArray[Any]) -> Array:
+    """Numbers as they are, and a column for every class of text, whatever it says, and of booleans."""
+    if values.dtype.kind in "bUS" or (values.dtype == object and any(isinstance(value, str | bytes | bool) for value in values)):
+        return classes_of("data", name, values)
+    return numbers_of("data", name, values)
 
 
 def _on_terminal(done: int, total: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -26,19 +28,29 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
 
     Args:
         X: ``(n, d)``, numbers.
-        y: ``(n,)``; numbers of floating point are a target of a regression, all else are class labels.
+        y: ``(n,)``; numbers of floating point are a target of a regression, all else are class labels. Of more than 20 different
+            integers there is a warning.
 
     Raises:
         TypeError, ValueError: other shapes, or what :func:`infoatlas_rl.estimate_mi` refuses.
     """
     check_index(X, y, first="X")
-    features, target = np.asarray(X), np.asarray(y)
-    if features.ndim != 2 or features.dtype.kind not in "bifu":
+    for name, samples in (("X", X), ("y", y)):
+        if np.ma.is_masked(samples):
+            raise ValueError(f"{name} has masked values, so samples without them: drop those rows of X and of y")
+    features, target = _numbers(np.asarray(X)), _numbers(np.asarray(y))
+    if features.ndim != 2 or 0 in features.shape or features.dtype.kind not in "bifu":
         raise ValueError(f"X has shape {features.shape} and type {features.dtype}; accepted are numbers (n, d)")
     if target.ndim != 1 or len(target) != len(features):
         raise ValueError(f"y has shape {target.shape}; accepted is ({len(features)},), as many as X has rows")
     model, labels = load_pretrained(weights), target.dtype.kind != "f"
     if labels:
+        kinds = len(np.unique(target)) if target.dtype.kind in "iu" else 0
+        if kinds > model.config.max_dim:
+            message = (
+                f"y has {kinds} different integers, which are taken as classes without an order; y.astype(float) is a regression"
+            )
+            warnings.warn(message, stacklevel=2)
         target = to_tensor("y", target, labels=True).numpy()
     found = []
     for start in range(0, features.shape[1], BATCH):
@@ -51,3 +63,10 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
             ).mi
         )
     return np.concatenate(found)
+
+
+def _numbers(array: NDArray[Any]) -> NDArray[Any]:
+    """Objects that are all numbers or booleans as numbers; all else as it is."""
+    if array.dtype == object and array.size and all(isinstance(value, Real) for value in array.flat):
+        return array.astype(np.float64)
+    return array

@@ -97,7 +97,7 @@ def statistics(critic: Critic) -> Tensor:
     # Of independent Gaussian columns the squared radius has the variance 2 d.
     columns += [(r.squeeze(-1).var(-1) / (2 * d)).clamp(min=1e-4).log() for r, d in zip(radii, dims)]
     columns += [distance_correlation(u, v) * math.sqrt(n), _linear_dependence(*critic.normal)]
-    columns += [entropy for entropy, _ in critic.entropies]
+    columns += [of_side.entropy for of_side in critic.entropies]
     (dx, dy), size = dims, torch.full_like(dims[0], math.log(min(n, 10_000) / 500))
     columns += [size, dx.log(), dy.log(), dx * dy / (2 * n), (dx + dy) / n]
     columns += ties

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from infoatlas_rl.estimator.canonical import Maps
 from infoatlas_rl.estimator.copula import NormalScores
-from infoatlas_rl.estimator.discrete import row_entropy
+from infoatlas_rl.estimator.discrete import RowEntropy, row_entropy
 from infoatlas_rl.estimator.hypernetwork import RIDGES, CriticParameters
 
 HESSIAN_ROWS = 1024
@@ -208,7 +208,7 @@ class Critic:
     pair: Callable[[Side, Side], tuple[Tensor, Tensor]]  # pairs of sides to features (b, q, m) and Gaussian base (b, q)
 
     @cached_property
-    def entropies(self) -> list[tuple[Tensor, Tensor]]:
+    def entropies(self) -> list[RowEntropy]:
         """Of the rows of both sides, see :func:`row_entropy`."""
         return [row_entropy(side) for side in self.normal]
 

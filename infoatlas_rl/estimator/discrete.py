@@ -1,9 +1,11 @@
-"""Discrete sides: the entropy of one is the most information that anything can have about it."""
+"""Discrete sides: the entropy of one is the most information that anything can have about it, and equal rows stay equal."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,31 +14,71 @@ SAMPLES_PER_VALUE = 8
 """Below so many samples for every different row, the entropy of the samples says little about that of their distribution."""
 
 
-def row_entropy(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Entropy in nats of samples ``(b, n, d)`` as if their rows were values of a discrete variable, with the correction of Miller
-    and Madow for its bias, and the number of different rows, ``(b,)`` each. Where all are different it is log n."""
+class RowEntropy(NamedTuple):
+    """Of the rows of data sets, ``(b,)`` each."""
+
+    entropy: Tensor  # nats
+    kinds: Tensor  # how many rows are different
+    spread: Tensor  # standard deviation of -log p over the rows: that of the entropy is this over sqrt(n)
+
+
+def row_entropy(rows: Tensor) -> RowEntropy:
+    """Entropy of samples ``(b, n, d)`` as if their rows were values of a discrete variable, with the correction of Miller
+    and Madow for its bias. Where all are different it is log n."""
     n = rows.shape[1]
     index = torch.arange(n, device=rows.device).expand(rows.shape[:2])
-    # A row as one number: equal rows give equal numbers but for rounding, different ones almost surely do not.
-    generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(rows.shape[2], generator=generator, dtype=torch.float64).to(rows.device)
-    ordered = (rows.double() @ direction).sort(-1).values
+    ordered = _as_numbers(rows).sort(-1).values
     begins = torch.cat([torch.ones_like(index[:, :1], dtype=torch.bool), ordered.diff(dim=-1) > 1e-9], -1)
     start = torch.where(begins, index, 0).cummax(-1).values
     ends = torch.cat([begins[:, 1:], begins[:, :1]], -1)
     # At the last of equal rows, how many they are.
     counts = torch.where(ends, index - start + 1, 1).double()
     kinds = begins.sum(-1)
-    entropy = math.log(n) - (counts * counts.log()).sum(-1) / n
+    mean = (counts * counts.log()).sum(-1) / n
+    variance = (counts * counts.log().square()).sum(-1) / n - mean.square()
     correction = torch.where(kinds < n, (kinds - 1) / (2 * n), 0.0)
-    return (entropy + correction).clamp(min=0.0).to(rows), kinds  # of a constant it is 0 but for rounding
+    entropy = (math.log(n) - mean + correction).clamp(min=0.0)  # of a constant it is 0 but for rounding
+    return RowEntropy(entropy.to(rows), kinds, variance.clamp(min=0.0).sqrt().to(rows))
 
 
-def most_information(entropies: Sequence[tuple[Tensor, Tensor]], n: int) -> Tensor:
-    """Upper limit of the MI, ``(b,)``: the smaller entropy of those sides that are discrete, or infinity.
+def most_information(entropies: Sequence[RowEntropy], n: int, levels: Sequence[float]) -> Tensor:
+    """Upper limits of quantiles of the MI, ``(b, len(levels))``: the same quantiles of the entropy of a discrete side, as n
+    samples know it, or infinity; of two such sides the smaller ones. None is above the logarithm of the number of values.
 
     Args:
         entropies: what :func:`row_entropy` returned for both sides of n samples.
     """
-    limits = [torch.where(kinds * SAMPLES_PER_VALUE <= n, entropy, math.inf) for entropy, kinds in entropies]
+    z = torch.tensor([NormalDist().inv_cdf(level) for level in levels]).to(entropies[0].entropy)
+    limits = []
+    for entropy, kinds, spread in (tuple(t.unsqueeze(-1) for t in of_side) for of_side in entropies):
+        # Of values that are equally frequent the spread is 0, and the entropy of samples is off by about its bias.
+        limit = entropy + z * spread / math.sqrt(n) + torch.where(z > 0, (kinds - 1) / (2 * n), 0.0)
+        limit = torch.minimum(limit.clamp(min=0.0), kinds.to(limit).log())
+        limits.append(torch.where(kinds * SAMPLES_PER_VALUE <= n, limit, math.inf))
     return torch.minimum(*limits)
+
+
+def first_equal(rows: Tensor) -> Tensor:
+    """Of every row of samples ``(b, n, d)`` the place of one that is equal to it, ``(b, n)``: the same of all equal ones."""
+    index = torch.arange(rows.shape[1], device=rows.device).expand(rows.shape[:2])
+    numbers, order = _as_numbers(rows.detach()).sort(dim=-1, stable=True)
+    apart = numbers.diff(dim=-1) > 1e-12 * numbers.abs().amax(-1, keepdim=True)
+    begins = torch.cat([torch.ones_like(apart[:, :1]), apart], -1)
+    start = torch.where(begins, index, 0).cummax(-1).values
+    first = torch.zeros_like(index).scatter(-1, order, order.gather(-1, start))
+    same = (rows == rows.gather(1, first.unsqueeze(-1).expand_as(rows))).all(-1)
+    return torch.where(same, first, index)
+
+
+def with_equal_rows(projected: Tensor, first: Tensor) -> Tensor:
+    """Samples ``(b, n, k)`` of which those are equal that :func:`first_equal` says of what they were computed from; a matrix
+    product makes them differ in the last digit, by their place, and ranks would take that for dependence."""
+    chosen = projected.detach().gather(1, first.unsqueeze(-1).expand_as(projected))
+    return projected + (chosen - projected.detach())
+
+
+def _as_numbers(rows: Tensor) -> Tensor:
+    """Rows of ``(b, n, d)`` as numbers, ``(b, n)``: equal rows give equal numbers but for rounding, different ones almost
+    surely do not."""
+    direction = torch.randn(rows.shape[2], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return rows.double() @ direction.to(rows.device)

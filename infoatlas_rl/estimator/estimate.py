@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_classes, check_samples, check_slices
+from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_classes, check_samples, check_slices, check_whole
 from infoatlas_rl.columns import missing_in
 from infoatlas_rl.estimator.bounds import BOUNDS
 from infoatlas_rl.estimator.canonical import TRAINED_SAMPLES
@@ -120,12 +120,14 @@ def estimate(
         raise ValueError(f"bound has to be one of {', '.join(BOUNDS)}, not {bound!r}")
     if slices is not None:
         check_slices(slices, k, model.config.max_dim)
-    if permutations < 0:
-        raise ValueError(f"permutations has to be 0 or more, not {permutations}")
+    check_whole("permutations", permutations, least=0)
+    check_whole("seed", seed)
     device = next(model.parameters()).device
     check_index(x, y)
     x, y = (to_tensor(name, samples, classes in (name, "both")).to(device) for name, samples in (("x", x), ("y", y)))
     x, y, batched = check_samples(x, y, None, classes=classes)
+    dims = x.shape[2], y.shape[2]
+    x, y = without_constants(x), without_constants(y)
     limit, most = model.config.max_dim, max(x.shape[2], y.shape[2])
     if slices is None and most > limit and x.shape[1] < LEAST_TO_PROJECT:
         raise ValueError(
@@ -135,15 +137,17 @@ def estimate(
     if cross_fit and x.shape[1] < 2 * MIN_SAMPLES:
         raise ValueError(f"x and y have n = {x.shape[1]} samples; cross_fit needs at least {2 * MIN_SAMPLES}")
     _warn_outside_range(x, y)
-    n, dims = x.shape[1], (x.shape[2], y.shape[2])
+    n = x.shape[1]
     # What is held out is a part of the rows: in a sorted table or a time series one end would not be like the other.
     shuffled = torch.randperm(n, generator=torch.Generator().manual_seed(1))[:MOST_SAMPLES].to(device)
     x, y = x[:, shuffled], y[:, shuffled]
     generator = torch.Generator().manual_seed(int(seed))
     frames, views = None, None
     if slices is not None:
-        frames = tuple(random_orthonormal(slices, d, k, generator=generator, dtype=x.dtype, device=device) for d in dims)
-    elif max(dims) > limit:
+        frames = tuple(
+            random_orthonormal(slices, d, k, generator=generator, dtype=x.dtype, device=device) for d in (x.shape[2], y.shape[2])
+        )
+    elif most > limit:
         views = [_projected(a, b, limit, int(seed)) for a, b in zip(x, y, strict=True)]
 
     together = TOGETHER.get(device.type, TOGETHER["cuda"])
@@ -205,15 +209,19 @@ def _projected(x: Tensor, y: Tensor, limit: int, seed: int) -> list[tuple[Tensor
 
 
 def _in_sample(model: CriticWriter, x: Tensor, y: Tensor, bound: str) -> tuple[Critic, Tensor]:
-    """The critic, written on the first ``FIT_SAMPLES`` rows, which are in no order, and the bound ``(b,)`` on all."""
+    """The critic, written on the first ``FIT_SAMPLES`` rows, which are in no order, and the bound ``(b,)`` on all; that of
+    InfoNCE on those, as it is limited by how many product samples there are for a joint one.
+    """
     critic = model(x[:, :FIT_SAMPLES], y[:, :FIT_SAMPLES])
-    if x.shape[1] <= FIT_SAMPLES:
+    if x.shape[1] <= FIT_SAMPLES or bound == "infonce":
         return critic, BOUNDS[bound](critic.joint, critic.product)
     joint, product = [critic.joint], [critic.product[:, :FIT_SAMPLES]]
-    for a, b in zip(x[:, FIT_SAMPLES:].split(FIT_SAMPLES, 1), y[:, FIT_SAMPLES:].split(FIT_SAMPLES, 1), strict=True):
-        side_x, side_y = critic.sides(a, b)
-        joint.append(critic.values(side_x, side_y)[0])
-        product.append(critic.values(side_x, side_y.at(torch.arange(a.shape[1], device=x.device).roll(1)))[0])
+    for first in range(FIT_SAMPLES, x.shape[1], FIT_SAMPLES):
+        part = slice(first - 1, first + FIT_SAMPLES)  # a product sample is of a row and of the one before
+        side_x, side_y = critic.sides(x[:, part], y[:, part])
+        rows = torch.arange(1, side_x.phases.shape[1], device=x.device)
+        joint.append(critic.values(side_x.at(rows), side_y.at(rows))[0])
+        product.append(critic.values(side_x.at(rows), side_y.at(rows - 1))[0])
     return critic, BOUNDS[bound](torch.cat(joint, -1), torch.cat(product, -1))
 
 
@@ -232,6 +240,15 @@ def cross_fitted(model: CriticWriter, x: Tensor, y: Tensor, bound: str) -> Tenso
         return BOUNDS[bound](joint, product)
 
     return (held_out(x, y, first, second) + held_out(x, y, second, first)) / 2
+
+
+def without_constants(samples: Tensor) -> Tensor:
+    """Samples ``(b, n, d)`` without the columns that are constant in all data sets, which say nothing; one is left."""
+    varies = (samples != samples[:, :1]).any(1).any(0)
+    if bool(varies.all()):
+        return samples
+    varies[0] |= ~varies.any()
+    return samples[..., varies]
 
 
 def chunks(x: Tensor, y: Tensor, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -254,6 +271,8 @@ def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
             without = missing_in(array.ravel())
             words = array.astype(str) if array.dtype == object else array  # which have an order whatever they are
             array = np.unique(words, return_inverse=True)[1].reshape(array.shape)
+        elif array.dtype.kind in "imM" or (array.dtype.kind == "u" and array.dtype != np.uint64):
+            array = array.astype(np.int64)
         elif not np.iscomplexobj(array):
             array = np.array(array, dtype=np.float64)
         tensor = torch.from_numpy(array)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from infoatlas_rl.checks import Sides, check_numbers
 from infoatlas_rl.estimator.bounds import log_mean_exp
-from infoatlas_rl.estimator.calibration import CalibratedHead, statistics
+from infoatlas_rl.estimator.calibration import LEVELS, CalibratedHead, statistics
 from infoatlas_rl.estimator.canonical import CanonicalEncoder, Maps
 from infoatlas_rl.estimator.conditional import conditional_estimate
 from infoatlas_rl.estimator.copula import NormalScores
@@ -214,12 +214,12 @@ class InfoAtlas(nn.Module):
         )
 
     def quantiles(self, critic: Critic) -> Tensor:
-        """Quantiles of the MI of the data that a critic was written for, ``(b, len(LEVELS))``, in nats; none above the entropy
-        of a discrete side, and 0 where they are below 1 / n, which n samples cannot tell from it."""
+        """Quantiles of the MI of the data that a critic was written for, ``(b, len(LEVELS))``, in nats; none above the same
+        quantile of the entropy of a discrete side, and 0 where they are below 1 / n, which n samples cannot tell from it."""
         quantiles = self.calibrated_head(statistics(critic), critic.maps.summary)
         n = critic.joint.shape[1]
         quantiles = torch.where(quantiles < 1 / n, 0.0, quantiles)
-        return torch.minimum(quantiles, most_information(critic.entropies, n).unsqueeze(-1))
+        return torch.minimum(quantiles, most_information(critic.entropies, n, LEVELS))
 
     def gradient_gain(self, critic: Critic) -> Tensor:
         """What the gradient of a bound is multiplied with so that its size is right on average, ``(b,)``."""

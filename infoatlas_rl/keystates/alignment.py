@@ -69,10 +69,11 @@ def _gaussians(states: Tensor, clock: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance ``(T, d)`` of the states at every tick of the clock, smoothed over neighbouring ticks."""
     ticks, dim = states.shape[1:]
     index, flat = clock.reshape(-1), states.reshape(-1, dim)
-    count = torch.zeros(ticks).index_add_(0, index, torch.ones(len(index)))
-    first = torch.zeros(ticks, dim).index_add_(0, index, flat)
-    second = torch.zeros(ticks, dim).index_add_(0, index, flat.square())
-    tick = torch.arange(ticks)
+    zeros = flat.new_zeros(ticks, dim)
+    count = flat.new_zeros(ticks).index_add_(0, index, flat.new_ones(len(index)))
+    first = zeros.index_add(0, index, flat)
+    second = zeros.index_add(0, index, flat.square())
+    tick = torch.arange(ticks).to(flat)
     kernel = torch.exp(-0.5 * ((tick[:, None] - tick) / SMOOTHING) ** 2)
     count = (kernel @ count).clamp(min=1e-6).unsqueeze(-1)
     mean = kernel @ first / count
@@ -86,7 +87,7 @@ def _best_path(cost: Tensor) -> Tensor:
         cost: ``(N, T, T)``, of showing a tick of the clock (last axis) at a tick of the demonstration.
     """
     n, ticks, _ = cost.shape
-    total = torch.full((n, ticks), torch.inf)
+    total = cost.new_full((n, ticks), torch.inf)
     total[:, 0] = cost[:, 0, 0]
     moves = []
     for t in range(1, ticks):

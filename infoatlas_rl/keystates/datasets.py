@@ -32,6 +32,7 @@ Array = NDArray[np.float64]
 
 NO_STATE = {
     *("image", "images", "img", "depth", "rgb", "rgbd", "action", "actions", "reward", "rewards", "done", "dones", "success"),
+    *("discount", "mask", "seg", "emb", "embedding", "time", "step", "steps", "speed", "speeds", "twist", "dq"),
     *("timestamp", "index", "vel", "vels", "qvel", "linvel", "angvel", "velp", "velr", "velocity", "velocities"),
 }
 """Words in the names of what is no position."""
@@ -114,11 +115,23 @@ def load_dataset(path: Path | str, columns: Sequence[str] | None = None, count: 
                 chosen, left_out = _choose(path, kind, parts, columns)
                 sizes = {column: _matrix(parts[column]).shape[1] for column in chosen}
             if missing := [column for column in chosen if column not in parts]:
-                raise DatasetError(f"{path}: episode {name} has no {missing[0]}, which the first one has")
+                raise DatasetError(f"{path}: {_called(name)} has no {missing[0]}, which the first one has")
             if empty := [column for column in chosen if not len(parts[column])]:
-                raise DatasetError(f"{path}: {empty[0]} of episode {name} has no steps; leave that episode out")
+                raise DatasetError(f"{path}: {empty[0]} of {_called(name)} has no steps; leave that episode out")
+            states = {column: _matrix(parts[column]) for column in chosen}
+            for column, values in states.items():
+                if values.shape[1] != sizes[column]:
+                    raise DatasetError(
+                        f"{path}: {column} of {_called(name)} has {values.shape[1]} columns, of the first one {sizes[column]}"
+                    )
+                if not np.isfinite(values).all():
+                    step = int(np.flatnonzero(~np.isfinite(values).all(1))[0])
+                    raise DatasetError(
+                        f"{path}: {column} of {_called(name)} has NaN or infinity at step {step}; fill it, or leave that episode "
+                        "or column out"
+                    )
             names.append(name)
-            trajectories.append(np.concatenate([_matrix(parts[column]) for column in chosen], axis=1).astype(np.float64))
+            trajectories.append(np.concatenate(list(states.values()), axis=1).astype(np.float64))
             if count is not None and len(names) == count:
                 break
     except DatasetError:
@@ -137,6 +150,8 @@ def _choose(path: Path, kind: str, parts: dict[str, Any], columns: Sequence[str]
             raise DatasetError(f"{path}: no {unknown[0]!r} in this {kind} data set; there are {', '.join(parts)}")
         return list(columns), [name for name in parts if name not in columns]
     chosen = [name for name, values in parts.items() if _is_state(name, values)]
+    if kind == "LeRobot":  # its other columns are notes and counters
+        chosen = [name for name in chosen if name.startswith("observation.")]
     if not chosen:
         raise DatasetError(f"{path}: none of {', '.join(parts)} looks like a state; say which are, with demos.columns=[...]")
     return chosen, [name for name in parts if name not in chosen]
@@ -145,12 +160,17 @@ def _choose(path: Path, kind: str, parts: dict[str, Any], columns: Sequence[str]
 def _is_state(name: str, values: Any) -> bool:
     shape, kind = values.shape, values.dtype.kind
     plain = kind in "fiu" and len(shape) in (1, 2) and (len(shape) == 1 or shape[1] <= MOST_COLUMNS)
-    return plain and NO_STATE.isdisjoint(re.split(r"[^a-z]+", name.lower()))
+    words = re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
+    return plain and NO_STATE.isdisjoint(words)
 
 
 def _matrix(values: Any) -> NDArray[Any]:
     array = np.asarray(values)
     return array[:, None] if array.ndim == 1 else array.reshape(len(array), -1)
+
+
+def _called(name: str) -> str:
+    return name if name.startswith("episode") else f"episode {name}"
 
 
 def _numbered(name: str) -> tuple[str, int]:
@@ -213,8 +233,25 @@ def _zarr(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     ends = np.asarray(group["meta"]["episode_ends"][:])
     data = group["data"]
     arrays = {str(name): data[name] for name in data}
-    begins = [0, *ends[:-1]]
+    begins = np.concatenate([[0], ends[:-1]])
+    if ends.ndim != 1 or ends.dtype.kind not in "iu" or (ends <= begins).any():
+        raise DatasetError(f"{path}: meta/episode_ends has to be integers that rise from above 0; they are {ends.tolist()!r:.80}")
+    for name, array in arrays.items():
+        if len(array) < ends[-1]:
+            raise DatasetError(f"{path}: {name} has {len(array)} steps, but episodes end at {ends[-1]}; copy the data set anew")
     for number, (begin, end) in enumerate(zip(begins, ends, strict=True)):
-        # Images are not read.
-        parts = {name: array[begin:end] if array.ndim <= 2 else array for name, array in arrays.items()}
-        yield f"episode {number}", parts
+        yield f"episode {number}", {name: _Rows(array, int(begin), int(end)) for name, array in arrays.items()}
+
+
+class _Rows:
+    """Some rows of an array on the disk, which are read when they are asked for: images never are."""
+
+    def __init__(self, array: Any, begin: int, end: int) -> None:
+        self._array, self._begin, self._end = array, begin, end
+        self.shape, self.dtype = (end - begin, *array.shape[1:]), array.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self._array[self._begin : self._end], dtype)

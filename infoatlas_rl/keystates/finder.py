@@ -36,6 +36,7 @@ from infoatlas_rl.keystates.placing import PEAK, divided, peaks, shoulders, smoo
 from infoatlas_rl.keystates.settings import KeyStateConfig
 from infoatlas_rl.keystates.trajectories import TrajectorySet, require_trajectories
 from infoatlas_rl.loss import InfoAtlasLoss
+from infoatlas_rl.weights import fingerprint
 
 Array = NDArray[np.float64]
 
@@ -64,6 +65,10 @@ class KeyStates:
     """``(N, K)``: step of the original trajectory, in order of time; the last is where the final state is first reached."""
     information: Array
     """``(K - 1,)``: information of a key state about the motion around it, in nats; NaN where none was measured."""
+
+
+FINE = 80
+"""With so many ticks or more a turn may be known less well than by three of them."""
 
 
 class NothingFoundError(ValueError):
@@ -218,10 +223,11 @@ class KeyStateFinder:
         # The peak of the score may be a tick or two from that of the information.
         chosen = [tick for tick in found if information[max(0, tick - PEAK) : tick + PEAK + 1].max() >= config.worth]
         if not chosen and self.epoch >= config.epochs:
+            often = f"; or take every n-th of their steps, to find what {self.ticks} ticks are too fine for" * (self.ticks > FINE)
             raise NothingFoundError(
                 f"nothing divides the motion of these {len(self.trajectories)} trajectories into stages: no place tells more "
                 f"than {information.max():.3f} nats about it, and worth={config.worth:g} are asked for; concepts=K places K key "
-                "states all the same"
+                f"states all the same{often}"
             )
         return sorted(chosen)
 
@@ -313,8 +319,16 @@ class KeyStateFinder:
         digest = hashlib.sha256(np.ascontiguousarray(self.trajectories.states).tobytes()).hexdigest()
         return {
             **asdict(self.config),
-            "estimator": "none" if self.estimator is None else f"{type(self.estimator).__name__}({self.estimator.extra_repr()})",
+            "estimator": _named(self.estimator),
             "trajectories": len(self.trajectories),
             "states_sha256": digest[:16],
             "aligned_by": "states and motions",  # not so in older versions
         }
+
+
+def _named(estimator: Any) -> str:
+    """An estimator as checkpoints name it; with a hash of its weights, if it has any."""
+    if estimator is None:
+        return "none"
+    weights = estimator.state_dict() if isinstance(estimator, torch.nn.Module) else {}
+    return f"{type(estimator).__name__}({estimator.extra_repr()})" + (f" {fingerprint(estimator)}" if weights else "")

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.keystates.trajectories import column_scales
+
 Array = NDArray[np.float64]
 Steps = NDArray[np.int64]
 Events = Sequence[Mapping[str, int | None]]
@@ -108,8 +110,7 @@ def consistency(steps: Steps, trajectories: Sequence[Array], events: Events | No
     """Spread of key states ``(N, K)`` over demonstrations ``(t_i, d)``."""
     lengths = np.array([len(trajectory) for trajectory in trajectories])
     everything = np.concatenate(trajectories)
-    scale = everything.std(0)
-    changing = scale > 1e-9
+    scale, changing = everything.std(0), np.isfinite(column_scales(trajectories)[1])
     at = np.stack([trajectory[row][:, changing] for trajectory, row in zip(trajectories, steps, strict=True)])
     same = []
     for column in steps.T if events is not None else ():

@@ -166,5 +166,12 @@ def _check(trajectories: Sequence[Array], delta: int, dim: int | None = None) ->
             raise ValueError(f"trajectory {index} has shape {shape}; all have to be (steps, {dim})")
         if shape[0] < delta + 2:
             raise ValueError(f"trajectory {index} has {shape[0]} steps; with delta = {delta} at least {delta + 2} are needed")
-        if not np.isfinite(trajectory).all():
-            raise ValueError(f"trajectory {index} contains NaN or infinity")
+        try:
+            finite = np.isfinite(np.asarray(trajectory, dtype=np.float64))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"trajectory {index} cannot be read as an array of numbers ({error})") from error
+        if not finite.all():
+            step, column = (int(place) for place in np.argwhere(~finite)[0])
+            raise ValueError(
+                f"trajectory {index} contains NaN or infinity, at step {step} in column {column}; fill it, or leave it out"
+            )

@@ -138,7 +138,7 @@ def recorded_env(path: Path | str) -> str:
     Raises:
         DemonstrationFileError: no such file, a damaged one, or one that does not say.
     """
-    remedy = "say demos.path=FILE.h5 with its .json beside it"
+    remedy = "a file of ManiSkill has its .json beside it, and one of robomimic, if it is not damaged, data/demo_*"
     return _env_id(_read_meta(Path(path), remedy), Path(path), remedy)
 
 

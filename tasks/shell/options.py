@@ -85,12 +85,16 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
     return decorate
 
 
+USUAL = ("trajectory", "low_dim", "image", "data", "demo", "dataset")
+"""Names that files have whatever is in them."""
+
+
 def name_of_file(path: Any) -> str:
-    """What runs on a file are called: its name without the ending, after those of its folders where all files have that name."""
+    """What runs on a file are called: its name without the ending, after those of its folders where many files have that name."""
     if path is None:
         return "any"
     path = Path(path)
-    parts = [*path.absolute().parts[-3:-1], path.stem] if path.stem.startswith("trajectory") else [path.stem]
+    parts = [*path.absolute().parts[-3:-1], path.stem] if path.stem.startswith(USUAL) else [path.stem]
     return re.sub(r"[^\w.-]+", "_", "-".join(parts))
 
 

@@ -56,3 +56,23 @@ def test_a_share_of_the_level_costs_little_far_beyond_it():
     assert _within(1.0, 1.0) == pytest.approx(1.0)
     assert _within(60.0, 0.2) == 60.0
     assert 8 - _within(8.0, 0.2) == pytest.approx(np.log(5) / 8, rel=0.05)
+
+
+def test_a_list_of_classes_is_refused():
+    with pytest.raises(ValueError, match="classes has to be x, y or both"):
+        independence_test(np.arange(100) % 3, np.arange(100.0), classes=["x"])
+
+
+@pytest.mark.parametrize(("option", "value"), [("permutations", 2.5), ("permutations", 0), ("seed", None), ("seed", 2**70)])
+def test_options_that_are_no_integers_are_named(option, value):
+    with pytest.raises(ValueError, match=f"{option} has to be"):
+        independence_test(np.arange(100.0), np.arange(100.0), **{option: value})
+
+
+def test_the_score_of_what_is_below_its_permutations_is_a_little_below_zero():
+    # p over a share of the level is above 1 there, which is no standard deviation of -7.
+    assert [_within(z, 0.8) for z in (-0.9, -0.5)] == [-0.9, -0.5]
+    assert _within(0.5, 0.2) == 0.0
+    scores = [_within(z, 0.2) for z in np.linspace(-3, 6, 50)]
+    assert scores == sorted(scores)
+    assert _within(5.0, 0.8) == pytest.approx(4.96, abs=0.01)

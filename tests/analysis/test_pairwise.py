@@ -5,6 +5,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+import torch
 
 from infoatlas_rl import estimate_mi, pairwise_mi
 
@@ -67,7 +68,7 @@ def test_rows_with_gaps_are_named_or_dropped():
         ({"a": np.zeros(10), "b": np.arange("2020-01-01", "2020-01-11", dtype="datetime64[D]")}, "b has type datetime64"),
         ({"a": np.zeros(100), "b": np.array([f"word {i}" for i in range(100)])}, "b is text with 100 different values in 100"),
         ({"a": np.zeros(200), "b": np.array([f"word {i % 30}" for i in range(200)])}, "b is text with 30 classes; at most 21"),
-        ({"a": np.zeros(10), "b": np.array([1.0] * 9 + [np.inf])}, "column b has infinity in row 9"),
+        ({"a": np.zeros(10), "b": np.array([1.0] * 9 + [np.inf])}, "column b has infinity in row 10 of the data"),
         ({"a": np.arange(5.0), "b": np.arange(5.0)}, "n = 5 samples; at least 8"),
         ({"a": np.zeros((10, 2)), "b": np.zeros(10)}, r"a has shape \(10, 2\); accepted are columns \(n,\)"),
     ],
@@ -102,3 +103,45 @@ def test_pairs_between_two_lists_are_those_of_all_pairs_and_processes_change_not
         pairwise_mi(data, between=(["a"], ["d"]))
     with pytest.raises(ValueError, match="no pair of two different columns"):
         pairwise_mi(data, between=(["a"], ["a"]))
+
+
+def test_masked_values_are_gaps():
+    data = columns()
+    spoilt = np.ma.array(data["b"].copy(), mask=np.arange(400) % 10 == 0)
+    spoilt.data[::10] = -999.0
+    with pytest.raises(ValueError, match="b has no value in row 1 of the data; 40 of 400"):
+        pairwise_mi({"a": data["a"], "b": spoilt})
+    found = pairwise_mi({"a": data["a"], "b": spoilt}, nan_policy="drop")
+    whole = ~spoilt.mask
+    assert found.n == 360
+    assert found.mi[0, 1] == pytest.approx(estimate_mi(data["a"][whole], data["b"][whole]).mi, abs=1e-6)
+
+
+def test_text_of_digits_is_of_classes():
+    rng = np.random.default_rng(0)
+    code = rng.integers(0, 15, 200)
+    z = rng.permutation(15)[code] % 2 + 0.5 * rng.normal(size=200)
+    numbers = np.array([str(10000 + 37 * c) for c in code])
+    found = [
+        pairwise_mi({"z": z, "code": text}).mi[0, 1] for text in (numbers, np.char.add("z", numbers), numbers.astype(object))
+    ]
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+    assert found[0] == pytest.approx(found[2], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"a": np.full(100, np.nan), "b": np.arange(100.0)}, "no row has a value in every column; a has none in 100 of 100"),
+        ({"a": np.zeros((0,)), "b": np.zeros((0,))}, r"a has shape \(0,\) and so is empty"),
+        ({"a": np.r_[np.nan, np.arange(99.0)], "b": np.r_[np.zeros(4), np.inf, np.zeros(95)]}, "infinity in row 5 of the data"),
+    ],
+)
+def test_what_is_left_of_a_table_is_said(data, message):
+    with pytest.raises(ValueError, match=message):
+        pairwise_mi(data, nan_policy="drop")
+
+
+def test_tensors_are_columns():
+    a = torch.linspace(0, 1, 64)
+    assert pairwise_mi({"a": a.clone().requires_grad_(), "b": a.to(torch.bfloat16)}).mi[0, 1] > 1

@@ -48,3 +48,20 @@ def test_frames_in_other_orders_and_missing_labels_are_named():
         feature_information(frame, labels)
     with pytest.raises(ValueError, match="y has no label in row 2"):
         estimate_mi(frame, labels, classes="y")
+
+
+def test_many_integers_are_taken_as_classes_with_a_warning_and_objects_of_numbers_as_numbers():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 2))
+    target = 0.5 * x[:, 1] + rng.normal(size=200)
+    with pytest.warns(UserWarning, match="different integers, which are taken as classes"):
+        feature_information(x, np.round(10 * target).astype(int))
+    np.testing.assert_array_equal(feature_information(x, target.astype(object)), feature_information(x, target))
+
+
+def test_masked_and_empty_features_are_refused():
+    x = np.zeros((100, 2))
+    with pytest.raises(ValueError, match="X has masked values"):
+        feature_information(np.ma.array(x, mask=np.eye(100, 2)), x[:, 0])
+    with pytest.raises(ValueError, match=r"X has shape \(100, 0\)"):
+        feature_information(x[:, :0], x[:, 0])

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from infoatlas_rl import InfoAtlas, InfoAtlasConfig, estimate_mi
-from infoatlas_rl.estimator.estimate import OutsideTrainingRangeWarning
+from infoatlas_rl.estimator.bounds import donsker_varadhan, info_nce
+from infoatlas_rl.estimator.estimate import OutsideTrainingRangeWarning, _in_sample
+from infoatlas_rl.estimator.model import load_pretrained
 from tests.conftest import correlated
 
 RHO = [0.8, 0.5]
@@ -315,3 +317,46 @@ def test_a_constant_hypernetwork_writes_the_same_for_all(tiny, rng):
         network = replace(tiny, hypernetwork=kind).build().eval()
         first, second = (network(x, y).parameters.frequencies for x, y in data)
         assert torch.equal(first, second) == same
+
+
+def test_constant_columns_do_not_count_as_dimensions(model):
+    x, y = correlated(300, [0.8, 0.0])
+    wide = torch.cat([x, torch.ones(300, 25)], 1)
+    alone, with_them = model.estimate(x, y), model.estimate(wide, y)
+    assert with_them.mi == alone.mi
+    assert with_them.dims == (27, 2)
+    assert with_them.projected is None
+    assert model.estimate(torch.ones(300, 30), y).mi == 0
+
+
+def test_large_integers_keep_their_order(model):
+    t = np.arange(400)
+    y = np.sin(t / 45)
+    small = model.estimate(t, y).mi
+    for offset in (1_700_000_000_000_000_000, 2**62):
+        assert model.estimate(t + offset, y).mi == small
+        assert model.estimate(torch.from_numpy(t + offset), torch.from_numpy(y)).mi == small
+    times = np.datetime64("2026-01-01T00:00:00.000000000") + t.astype("timedelta64[ns]")
+    assert model.estimate(times, y).mi == small
+
+
+def test_estimates_leave_the_random_state_alone():
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    load_pretrained()
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_product_samples_beyond_those_that_write_a_critic_are_of_different_rows(model, monkeypatch):
+    monkeypatch.setattr("infoatlas_rl.estimator.estimate.FIT_SAMPLES", 200)
+    x, y = (side[None] for side in correlated(201, [0.99, 0.99]))
+    critic, bound = _in_sample(model, x, y, "dv")
+    side_x, side_y = critic.sides(x[:, 199:], y[:, 199:])
+    first, second = torch.tensor([0]), torch.tensor([1])
+    # Alone in its part, a row would be paired with itself: a joint sample among the product samples.
+    joint = torch.cat([critic.joint, critic.values(side_x.at(second), side_y.at(second))[0]], -1)
+    product = torch.cat([critic.product[:, :200], critic.values(side_x.at(second), side_y.at(first))[0]], -1)
+    torch.testing.assert_close(bound, donsker_varadhan(joint, product))
+    _, of_pairs = _in_sample(model, x, y, "infonce")
+    torch.testing.assert_close(of_pairs, info_nce(critic.joint, critic.product))

@@ -115,6 +115,37 @@ def test_diffusion_policy_episodes_are_cut_at_their_ends(tmp_path):
     np.testing.assert_array_equal(found.trajectories[-1], episodes()[0][-1])
 
 
+def test_diffusion_policy_arrays_of_points_are_cut_as_well(tmp_path):
+    zarr = pytest.importorskip("zarr")
+    path = write_zarr(tmp_path / "set.zarr")
+    points = np.random.default_rng(0).normal(size=(960, 9, 2))
+    zarr.open_group(str(path), mode="a")["data"].create_dataset("keypoint", data=points, shape=points.shape, dtype=points.dtype)
+    found = load_dataset(path, columns=["keypoint"])
+    assert [trajectory.shape for trajectory in found.trajectories] == [(40, 18)] * 24
+    np.testing.assert_array_equal(found.trajectories[3], points[120:160].reshape(40, 18))
+
+
+@pytest.mark.parametrize(
+    ("ends", "said"), [([300, 700], "has 660 steps, but episodes end at 700"), ([400, 300, 660], "that rise")]
+)
+def test_ends_of_episodes_that_do_not_fit_are_named(tmp_path, ends, said):
+    zarr = pytest.importorskip("zarr")
+    root = zarr.open_group(str(tmp_path / "set.zarr"), mode="w")
+    states, ends = np.zeros((660, 3)), np.array(ends)
+    root.create_group("data").create_dataset("state", data=states, shape=states.shape, dtype=states.dtype)
+    root.create_group("meta").create_dataset("episode_ends", data=ends, shape=ends.shape, dtype=ends.dtype)
+    with pytest.raises(DatasetError, match=said):
+        load_dataset(tmp_path / "set.zarr")
+
+
+def test_a_missing_value_is_named(tmp_path):
+    path = write_robomimic(tmp_path / "low_dim.hdf5")
+    with h5py.File(path, "a") as file:
+        file["data/demo_3/obs/robot0_eef_pos"][4] = np.nan
+    with pytest.raises(DatasetError, match="robot0_eef_pos of episode demo_3 has NaN or infinity at step 4"):
+        load_dataset(path)
+
+
 def test_what_cannot_be_read_is_named(tmp_path):
     robomimic = write_robomimic(tmp_path / "low_dim.hdf5")
     with pytest.raises(DatasetError, match=r"no 'foo' in this robomimic data set; there are agentview_image, robot0"):
@@ -152,7 +183,8 @@ def test_key_states_of_a_robomimic_file_on_the_command_line(tmp_path):
     answer = run("tasks/cli.py", "keystates", str(path), *quick)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "robomimic, 24 episodes; states: robot0_eef_pos (3), robot0_gripper_qpos (2)" in answer.stdout
-    with np.load(tmp_path / "runs/keystates/low_dim-default/keystates.npz") as found:
+    folder = "-".join([*tmp_path.parts[-2:], "low_dim"])  # robomimic calls all of its files so
+    with np.load(tmp_path / f"runs/keystates/{folder}-default/keystates.npz") as found:
         steps = found["step"]
     # How many there are was not said; the corner is one of them.
     assert (np.abs(steps[:, :-1] - np.array(episodes()[1])[:, None]).min(1) <= 2).mean() > 0.9

@@ -214,3 +214,36 @@ def test_a_glitch_of_a_sensor_moves_no_key_state():
 def test_a_step_takes_time_where_something_is_measured(trajectories):
     assert finder(trajectories).measure_steps(2) > 0
     assert finder(trajectories, estimator=None).measure_steps(2) == 0
+
+
+def test_double_precision_as_the_default_type_is_fine(trajectories):
+    torch.set_default_dtype(torch.float64)
+    try:
+        finder = KeyStateFinder(TrajectorySet(trajectories), None, KeyStateConfig(concepts=2))
+        list(finder.fit())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert finder.concepts == 2
+
+
+def test_a_checkpoint_knows_the_weights_of_an_estimator(trajectories, tmp_path):
+    class Constant(torch.nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.value = torch.nn.Parameter(torch.tensor(value))
+
+        def mi(self, x, y):
+            return self.value.detach().expand(x.shape[0])
+
+        def reseed(self, seed):
+            pass
+
+    def finder(value):
+        return KeyStateFinder(TrajectorySet(trajectories), Constant(value), KeyStateConfig(concepts=2, epochs=2))
+
+    first = finder(0.5)
+    next(first.fit())
+    first.save(tmp_path / "checkpoint.pt")
+    finder(0.5).load(tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="estimator"):
+        finder(0.1).load(tmp_path / "checkpoint.pt")

@@ -4,6 +4,7 @@ import json
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,3 +115,23 @@ def test_results_name_the_command_as_it_was_typed(monkeypatch):
     records.TYPED[1:] = ["only=['plain SAC']", "name='$a'"]
     assert shlex.split(command_line("table2")) == ["python", *records.TYPED]
     assert command_line("table2").startswith("python tasks/table2.py \"only=['plain SAC']\" ")
+
+
+@pytest.mark.parametrize("name", ["a,b.npz", "a=b.npz", "2024", "null", "${x}.npz", "it's [1].npz"])
+def test_any_name_is_a_path_of_demonstrations(tmp_path, monkeypatch, name):
+    parser = pytest.importorskip("hydra.core.override_parser.overrides_parser").OverridesParser.create()
+    (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.importlib, "import_module", lambda _: SimpleNamespace(main=lambda: None))
+    monkeypatch.setattr(sys, "argv", [])
+    assert cli.main(["keystates", name]) == 0
+    env, path = (parser.parse_override(argument) for argument in sys.argv[1:])
+    assert (env.value(), path.value().replace("\\${", "${")) == ("any", name)
+
+
+def test_options_of_a_table_that_do_nothing_are_refused(tmp_path, capsys):
+    np.savetxt(tmp_path / "t.csv", np.random.default_rng(0).normal(size=(40, 2)), delimiter=",", header="a,b", comments="")
+    assert cli.main(["mi", str(tmp_path / "t.csv"), "--x", "a", "--y", "b", "--k", "3"]) == 1
+    assert "--slices 25" in capsys.readouterr().err
+    assert cli.main(["pairs", str(tmp_path / "t.csv"), "--most", "-1"]) == 1
+    assert "--most has to be at least 1" in capsys.readouterr().err
