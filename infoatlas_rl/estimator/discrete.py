@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from infoatlas_rl.transforms import fixed
+
 SAMPLES_PER_VALUE = 8
 """Below so many samples for every different row, the entropy of the samples says little about that of their distribution."""
 
@@ -80,5 +82,9 @@ def with_equal_rows(projected: Tensor, first: Tensor) -> Tensor:
 def _as_numbers(rows: Tensor) -> Tensor:
     """Rows of ``(b, n, d)`` as numbers, ``(b, n)``: equal rows give equal numbers but for rounding, different ones almost
     surely do not."""
-    direction = torch.randn(rows.shape[2], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return rows.double() @ direction.to(rows.device)
+    return rows.double() @ _direction(rows.shape[2]).to(rows.device)
+
+
+@fixed
+def _direction(columns: int) -> Tensor:
+    return torch.randn(columns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
