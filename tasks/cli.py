@@ -79,10 +79,10 @@ def _add_mi_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _estimate(given: argparse.Namespace) -> None:
-    chosen = [given.x, given.y] + ([given.given] if given.given else [])
-    x, y, *known = read_columns(given.file, *chosen, drop_missing=given.drop_missing)
     if given.k is not None and given.slices is None:
         raise ValueError(f"--k {given.k} is the dimension of random projections; say how many, --slices 25")
+    chosen = [given.x, given.y] + ([given.given] if given.given else [])
+    x, y, *known = read_columns(given.file, *chosen, drop_missing=given.drop_missing)
     options = {name: getattr(given, name) for name in ("units", "slices", "k", "permutations", "seed")}
     options = {name: value for name, value in options.items() if value is not None}
     found = estimate_mi(x, y, given=known[0] if known else None, **options)

@@ -28,10 +28,7 @@ def row_entropy(rows: Tensor) -> RowEntropy:
     """Entropy of samples ``(b, n, d)`` as if their rows were values of a discrete variable, with the correction of Miller
     and Madow for its bias. Where all are different it is log n."""
     n = rows.shape[1]
-    index = torch.arange(n, device=rows.device).expand(rows.shape[:2])
-    ordered = _as_numbers(rows).sort(-1).values
-    begins = torch.cat([torch.ones_like(index[:, :1], dtype=torch.bool), ordered.diff(dim=-1) > 1e-9], -1)
-    start = torch.where(begins, index, 0).cummax(-1).values
+    begins, index, start = _runs(_as_numbers(rows).sort(-1).values, 1e-9)
     ends = torch.cat([begins[:, 1:], begins[:, :1]], -1)
     # At the last of equal rows, how many they are.
     counts = torch.where(ends, index - start + 1, 1).double()
@@ -62,21 +59,27 @@ def most_information(entropies: Sequence[RowEntropy], n: int, levels: Sequence[f
 
 def first_equal(rows: Tensor) -> Tensor:
     """Of every row of samples ``(b, n, d)`` the place of one that is equal to it, ``(b, n)``: the same of all equal ones."""
-    index = torch.arange(rows.shape[1], device=rows.device).expand(rows.shape[:2])
     numbers, order = _as_numbers(rows.detach()).sort(dim=-1, stable=True)
-    apart = numbers.diff(dim=-1) > 1e-12 * numbers.abs().amax(-1, keepdim=True)
-    begins = torch.cat([torch.ones_like(apart[:, :1]), apart], -1)
-    start = torch.where(begins, index, 0).cummax(-1).values
+    _, index, start = _runs(numbers, 1e-12 * numbers.abs().amax(-1, keepdim=True))
     first = torch.zeros_like(index).scatter(-1, order, order.gather(-1, start))
     same = (rows == rows.gather(1, first.unsqueeze(-1).expand_as(rows))).all(-1)
     return torch.where(same, first, index)
 
 
-def with_equal_rows(projected: Tensor, first: Tensor) -> Tensor:
-    """Samples ``(b, n, k)`` of which those are equal that :func:`first_equal` says of what they were computed from; a matrix
-    product makes them differ in the last digit, by their place, and ranks would take that for dependence."""
-    chosen = projected.detach().gather(1, first.unsqueeze(-1).expand_as(projected))
+def with_equal_rows(projected: Tensor, rows: Tensor) -> Tensor:
+    """Samples ``(b, n, k)`` that are equal where the rows ``(b, n, d)`` are that they were computed from; a matrix product makes
+    them differ in the last digit, by their place, and ranks would take that for dependence."""
+    chosen = projected.detach().gather(1, first_equal(rows).unsqueeze(-1).expand_as(projected))
     return projected + (chosen - projected.detach())
+
+
+def _runs(ordered: Tensor, tolerance: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of numbers ``(b, n)`` in their order: whether one is no longer equal to the one before, its place, and the place of the
+    first of those equal to it."""
+    index = torch.arange(ordered.shape[1], device=ordered.device).expand(ordered.shape)
+    apart = ordered.diff(dim=-1) > tolerance
+    begins = torch.cat([torch.ones_like(index[:, :1], dtype=torch.bool), apart], -1)
+    return begins, index, torch.where(begins, index, 0).cummax(-1).values
 
 
 def _as_numbers(rows: Tensor) -> Tensor:

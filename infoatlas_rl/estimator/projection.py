@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infoatlas_rl.estimator.copula import NormalScores
-from infoatlas_rl.estimator.discrete import first_equal, with_equal_rows
+from infoatlas_rl.estimator.discrete import with_equal_rows
 from infoatlas_rl.estimator.information import canonical_information
 
 LINEAR, COLUMNS, NONLINEAR = 6, 8, 6
@@ -77,7 +77,7 @@ class Projections:
             return samples
         z = self._scores[side].scores(samples[None])[0].float()
         projected = torch.cat([project(z) for project in self._maps[side]], dim=1)
-        return with_equal_rows(projected[None], first_equal(z[None]))[0]
+        return with_equal_rows(projected[None], z[None])[0]
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from infoatlas_rl.estimator.discrete import first_equal, with_equal_rows
+from infoatlas_rl.estimator.discrete import with_equal_rows
 
 
 def random_orthonormal(
@@ -54,8 +54,8 @@ def project(samples: Tensor, frames: Tensor) -> Tensor:
         slices: ``(b * s, n, k)``, the slices of one data set next to each other. A data set beyond 2^64 is scaled down, so
         that sums stay finite. Equal rows have equal slices.
     """
-    first = first_equal(samples)
+    rows = samples
     samples = samples / (2.0**-64 * samples.detach().abs().amax((-2, -1), keepdim=True)).clamp(min=1)
     projected = torch.einsum("bnd,sdk->bnsk", samples, frames.to(samples))
-    projected = with_equal_rows(projected.flatten(2), first).unflatten(2, projected.shape[2:])
+    projected = with_equal_rows(projected.flatten(2), rows).unflatten(2, projected.shape[2:])
     return rearrange(projected, "b n s k -> (b s) n k")

@@ -68,7 +68,7 @@ class KeyStates:
 
 
 FINE = 80
-"""With so many ticks or more a turn may be known less well than by three of them."""
+"""With more ticks than this a turn may be known less well than to three of them."""
 
 
 class NothingFoundError(ValueError):
