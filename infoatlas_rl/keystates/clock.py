@@ -31,6 +31,8 @@ MOVING = 0.3
 """Motions that are much shorter than this share of the median have no direction."""
 BLUR = KeyStateConfig.noise
 """Length of the noise with which unit motions are compared where demonstrations are aligned: what they are measured with."""
+LEAST_COLUMNS = 30
+"""Of fewer columns unit motions weigh as much as of these: a turn of two columns would weigh less than the way to it."""
 RESTING = 1.0
 """Below this share of the mean speed a demonstration rests, the more the slower it is."""
 STILL = 0.05
@@ -91,7 +93,7 @@ class Clock:
     def _compared(self, states: NDArray[np.float32], moved: Array) -> NDArray[np.float32]:
         """What demonstrations are aligned by ``(N, T, 2 d)``: states and unit motions, these with the least standard deviation of
         a column at a tick for the unit of their noise."""
-        unit = LEAST_STD * np.sqrt(states.shape[2]) / BLUR
+        unit = LEAST_STD * np.sqrt(max(states.shape[2], LEAST_COLUMNS)) / BLUR
         return np.concatenate([states, unit * self._unit(moved)], axis=2)
 
     def _unit(self, moved: Array) -> NDArray[np.float32]:

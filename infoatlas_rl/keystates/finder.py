@@ -21,7 +21,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,10 +31,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
+from infoatlas_rl.keystates.chance import turned
 from infoatlas_rl.keystates.clock import Clock
 from infoatlas_rl.keystates.placing import PEAK, divided, peaks, shoulders, smooth, summits
 from infoatlas_rl.keystates.settings import KeyStateConfig
-from infoatlas_rl.keystates.trajectories import TrajectorySet, require_trajectories
+from infoatlas_rl.keystates.trajectories import MIN_TRAJECTORIES, TrajectorySet, require_trajectories
 from infoatlas_rl.loss import InfoAtlasLoss
 from infoatlas_rl.weights import fingerprint
 
@@ -67,8 +68,10 @@ class KeyStates:
     """``(K - 1,)``: information of a key state about the motion around it, in nats; NaN where none was measured."""
 
 
-FINE = 80
-"""With more ticks than this a turn may be known less well than to three of them."""
+SURELY = 1.2
+"""Places that tell less than so many times what chance does are not key states where their number is not given."""
+CHANCE_EPOCHS = 2
+"""Rounds of measurements of what chance tells."""
 
 
 class NothingFoundError(ValueError):
@@ -110,6 +113,7 @@ class KeyStateFinder:
         self.steps = 0
         self.seconds = 0.0
         self._measured = np.zeros(self.ticks)  # the sum over epochs
+        self._chance: float | None = None
 
     @property
     def ticks(self) -> int:
@@ -220,16 +224,31 @@ class KeyStateFinder:
                 found = [tick for tick in found if score[tick] >= least]
                 found = shoulders(found, inner, score, places[score[places] >= least], config.gap)
             return divided(found[:inner], inner, self.ticks, config.gap)
+        last = self.epoch >= config.epochs
+        least = max(config.worth, SURELY * self.chance if last else 0.0)
         # The peak of the score may be a tick or two from that of the information.
-        chosen = [tick for tick in found if information[max(0, tick - PEAK) : tick + PEAK + 1].max() >= config.worth]
-        if not chosen and self.epoch >= config.epochs:
-            often = f"; or take every n-th of their steps, to find what {self.ticks} ticks are too fine for" * (self.ticks > FINE)
+        chosen = [tick for tick in found if information[max(0, tick - PEAK) : tick + PEAK + 1].max() >= least]
+        if not chosen and last:
+            asked = f"worth={least:g} are asked for" if least == config.worth else f"chance tells up to {self.chance:.3f}"
             raise NothingFoundError(
                 f"nothing divides the motion of these {len(self.trajectories)} trajectories into stages: no place tells more "
-                f"than {information.max():.3f} nats about it, and worth={config.worth:g} are asked for; concepts=K places K key "
-                f"states all the same{often}"
+                f"than {information.max():.3f} nats about it, and {asked}; concepts=K places K key states all the same"
             )
         return sorted(chosen)
+
+    @property
+    def chance(self) -> float:
+        """The most, in nats, that a place tells where demonstrations have no direction in common
+        (:mod:`infoatlas_rl.keystates.chance`); 0 of fewer than 20 of them, whose directions can be told from each other."""
+        if self.estimator is None or len(self.trajectories) < MIN_TRAJECTORIES:
+            return 0.0
+        if self._chance is None:
+            apart = TrajectorySet(turned(self.trajectories.states, np.random.default_rng(self.config.seed)), self.config.delta)
+            finder = KeyStateFinder(apart, self.estimator, replace(self.config, concepts=2, epochs=CHANCE_EPOCHS))
+            for _ in finder.fit():
+                pass
+            self._chance = float(finder.information.max())
+        return self._chance
 
     def _score(self) -> Array:
         """The objective at every tick, ``(T,)``."""
@@ -307,11 +326,11 @@ class KeyStateFinder:
 
     def _progress(self) -> dict[str, Any]:
         progress = {name: getattr(self, name) for name in ("epoch", "steps", "seconds")}
-        return progress | {"measured": torch.from_numpy(self._measured)}
+        return progress | {"measured": torch.from_numpy(self._measured), "chance": self._chance}
 
     def _restore(self, progress: dict[str, Any]) -> None:
         self.epoch, self.steps, self.seconds = progress["epoch"], progress["steps"], progress["seconds"]
-        self._measured = progress["measured"].numpy().copy()
+        self._measured, self._chance = progress["measured"].numpy().copy(), progress["chance"]
         if self.epoch:
             self.cuts = self._places()
 
@@ -322,7 +341,7 @@ class KeyStateFinder:
             "estimator": _named(self.estimator),
             "trajectories": len(self.trajectories),
             "states_sha256": digest[:16],
-            "aligned_by": "states and motions",  # not so in older versions
+            "aligned_by": "states and motions of columns that change",  # not so in older versions
         }
 
 

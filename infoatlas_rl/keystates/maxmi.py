@@ -57,8 +57,10 @@ class MaxMIFinder(KeyStateFinder):
         require_trajectories(len(trajectories))
         if config.concepts is None:
             raise ValueError("discovery=maxmi does not find out how many key states there are; say discovery.concepts=K")
-        if config.concepts * GAP >= 1:
-            raise ValueError(f"{config.concepts} concepts with a gap of {GAP} do not fit into one trajectory")
+        if config.concepts * max(GAP, 1 / trajectories.ticks) >= 1:
+            raise ValueError(
+                f"{config.concepts} concepts with a gap of {GAP} do not fit into one trajectory of {trajectories.ticks} ticks"
+            )
         super().__init__(trajectories, estimator, config)
         for name, value in (("sides", "both"), ("slices", 25), ("k", 5)):
             if hasattr(self.estimator, name):

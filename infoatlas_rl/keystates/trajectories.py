@@ -22,6 +22,8 @@ MOST_TICKS = 200
 """Longer trajectories are resampled to this many ticks."""
 LEAST_SPREAD = 0.1
 """Columns that vary less than this share of the typical column are not blown up to its size: that would be noise."""
+ROUNDING = 1e-9, 2e-7
+"""Columns that vary by less than this share of their size are constant; the second if their numbers are of single precision."""
 WAITING = 0.3
 """A step at rest counts as this share of an average step."""
 
@@ -35,7 +37,7 @@ class Resampled:
     """Standardised trajectories on a common number of ticks."""
 
     states: NDArray[np.float32]
-    """``(N, T, d)``"""
+    """``(N, T, d)``, of the columns that change."""
     step_of_tick: Array
     """``(N, T)``: step of the original trajectory at every tick, fractional."""
     speeds: list[Array]
@@ -62,7 +64,8 @@ class TrajectorySet:
         self._range = _typical_range(trajectories)
         trajectories = [self._without_glitches(trajectory) for trajectory in trajectories]
         self._mean, self._scale = column_scales(trajectories)
-        if not np.isfinite(self._scale).any() or not any((np.ptp(t, axis=0) > 0).any() for t in trajectories):
+        self._changing = np.isfinite(self._scale)
+        if not self._changing.any() or not any((np.ptp(t, axis=0) > 0).any() for t in trajectories):
             raise ValueError("the states never change: every column is constant along every trajectory (variance 0)")
         self.delta = delta
         self.lengths = np.array([len(trajectory) for trajectory in trajectories])
@@ -101,7 +104,8 @@ class TrajectorySet:
         return np.where(np.abs(values - usual) > GLITCH * self._range, usual, values)
 
     def _standardise(self, trajectory: Array) -> Array:
-        return ((np.asarray(trajectory, dtype=np.float64) - self._mean) / self._scale).clip(-10, 10)
+        """Without the columns that never change."""
+        return ((np.asarray(trajectory, dtype=np.float64) - self._mean) / self._scale).clip(-10, 10)[:, self._changing]
 
 
 def require_trajectories(count: int) -> None:
@@ -126,7 +130,9 @@ def column_scales(trajectories: Sequence[Array]) -> tuple[Array, Array]:
     exponent = math.frexp(largest)[1]
     scaled = np.ldexp(everything, -exponent)
     mean, spread = np.ldexp(scaled.mean(0), exponent), np.ldexp(scaled.std(0), exponent)
-    changing = spread > 1e-9 * np.maximum(min(1.0, largest), size)
+    with np.errstate(over="ignore"):
+        rounding = np.where((everything == everything.astype(np.float32)).all(0), *ROUNDING[::-1])
+    changing = spread > np.maximum(ROUNDING[0] * min(1.0, largest), rounding * size)
     floor = LEAST_SPREAD * np.median(spread[changing]) if changing.any() else 0.0
     return mean, np.where(changing, np.maximum(spread, floor), np.inf)
 

@@ -10,6 +10,7 @@ Families of dependence:
 - one component with a random spectrum of canonical correlations;
 - checkerboard copulas: piecewise constant densities on a grid of cells, some cells empty (bounded supports, thin bands),
   with continuous, rounded or discrete values;
+- counts and labels: pairs with a table of probabilities of their own, as sums with a part in common, shares and rates;
 - latent classes: coordinates that are independent given a class of x and a class of y, each with an emission of its own:
   discrete, counts, continuous, or continuous with an atom; or y is the class itself, one-hot;
 - independent pairs, by breaking the pairing of any of the above.
@@ -28,12 +29,8 @@ import torch
 from torch import Tensor
 
 from infoatlas_rl.checks import check_numbers
-from infoatlas_rl.pretraining.flows import flow, monotone, uniform
-
-LogRatio = Callable[[Tensor, Tensor], Tensor]
-"""Points ``(N, dx), (N, dy)``, before any flow, to the log density ratio ``(N,)`` of the pairs."""
-
-Sampled = tuple[Tensor, Tensor, LogRatio]
+from infoatlas_rl.pretraining.flows import flow, monotone, uniform, with_redundant
+from infoatlas_rl.pretraining.tables import Sampled, checkerboard, counts, random_table
 
 
 class Problem(NamedTuple):
@@ -67,11 +64,15 @@ class AtlasConfig:
     """Share of problems without flows, where there are flows: simple distributions are the ones that users try first."""
     elliptical: float = 0.0
     """Share of problems of one Gaussian or Student-t component, besides those among the others."""
+    strong: float = 0.0
+    """Share of problems of one Gaussian or Student-t component with correlations up to 1 - 5e-6, that is 5.8 nats each."""
+    counts: float = 0.0
+    """Share of problems of counts, besides those among the others."""
     redundant: float = 0.0
     """Share of problems in which some columns add nothing: functions of others, with noise of their own, or noise alone."""
 
     def __post_init__(self) -> None:
-        check_numbers(self, or_zero=("plain", "elliptical", "redundant"))
+        check_numbers(self, or_zero=("plain", "elliptical", "strong", "counts", "redundant"))
         if self.min_samples > self.max_samples:
             raise ValueError(f"min_samples {self.min_samples} exceeds max_samples {self.max_samples}")
 
@@ -100,7 +101,7 @@ def sample_latent(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Genera
     """n samples of a random dependence before any flow, and its log density ratio."""
     kind = uniform(g)
     if kind < 0.18:
-        return _checkerboard(n, dx, dy, g)
+        return checkerboard(n, dx, dy, g)
     if kind < 0.32:
         return _latent_classes(n, dx, dy, g)
     if kind < 0.5:
@@ -118,7 +119,11 @@ def _sample_problem(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Gene
     dims = dx, dy
     if config.redundant and uniform(g) < config.redundant:
         dims = 1 + int(dx * uniform(g)), 1 + int(dy * uniform(g))
-    if config.elliptical and uniform(g) < config.elliptical:
+    if config.strong and uniform(g) < config.strong:
+        x, y, log_ratio = _spectrum(kept + config.truth, *dims, g, strong=True)
+    elif config.counts and uniform(g) < config.counts:
+        x, y, log_ratio = counts(kept + config.truth, *dims, g)
+    elif config.elliptical and uniform(g) < config.elliptical:
         x, y, log_ratio = sample_elliptical(kept + config.truth, *dims, g)
     else:
         x, y, log_ratio = sample_latent(kept + config.truth, *dims, config, g)
@@ -130,39 +135,8 @@ def _sample_problem(n: int, dx: int, dy: int, config: AtlasConfig, g: torch.Gene
         y = torch.cat([y[torch.randperm(kept, generator=g)], y[kept:]])
         s_joint, s_product, mi, mi_error = (torch.zeros_like(t) for t in (s_joint, s_product, mi, mi_error))
     transform = flow if config.flows and uniform(g) >= config.plain else monotone
-    x, y = (transform(_with_redundant(side[:kept], d, g), g) for side, d in ((x, dx), (y, dy)))
+    x, y = (transform(with_redundant(side[:kept], d, g), g) for side, d in ((x, dx), (y, dy)))
     return x[:n], y[:n], x[query], y[query], s_joint, s_product, mi, mi_error
-
-
-def _with_redundant(side: Tensor, d: int, g: torch.Generator) -> Tensor:
-    """Columns ``(n, k)`` and d - k functions of them with noise of their own, or noise alone, in any order: nothing has more or
-    less information about all of them than about the k."""
-    n, k = side.shape
-    if k == d:
-        return side
-    z = (side - side.mean(0)) / (side.std(0) + 1e-6)
-    style = uniform(g)
-    level = 0.0 if uniform(g) < 0.3 else 10 ** (-3 * uniform(g))
-    columns = []
-    for _ in range(d - k):
-        # Half of the time all are of one kind.
-        kind = style if style < 0.5 else 0.5 * uniform(g)
-        i, j = (int(k * uniform(g)) for _ in range(2))
-        direction = torch.randn(k, generator=g) * (torch.rand(k, generator=g) < 0.2 + 0.8 * uniform(g))
-        noise = torch.randn(n, generator=g)
-        if kind < 0.15:
-            column = z @ direction
-        elif kind < 0.25:
-            column = z[:, i]
-        elif kind < 0.33:
-            column = z[:, i] * z[:, j]
-        elif kind < 0.41:
-            column = torch.tanh(z @ direction)
-        else:
-            column = torch.zeros(n)
-        spread = column.std()
-        columns.append(column + noise * (level * spread if spread > 0 else 1.0))
-    return torch.cat([side, torch.stack(columns, 1)], 1)[:, torch.randperm(d, generator=g)]
 
 
 def _mixture(total: int, dx: int, dy: int, max_components: int, g: torch.Generator) -> Sampled:
@@ -197,13 +171,17 @@ def _mixture(total: int, dx: int, dy: int, max_components: int, g: torch.Generat
     return _sample_mixture(total, dx, weights, means, covariance, dof, g)
 
 
-def _spectrum(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
+def _spectrum(total: int, dx: int, dy: int, g: torch.Generator, *, strong: bool = False) -> Sampled:
     """One Gaussian or Student-t component with a random spectrum of canonical correlations."""
     r = min(dx, dy)
     active = 1 + int(r * uniform(g))
     rho = torch.zeros(r)
-    strength = 0.3 * uniform(g) if uniform(g) < 0.2 else 0.3 + 0.69 * uniform(g)
-    rho[:active] = torch.rand(active, generator=g) ** (0.2 + 2 * uniform(g)) * strength
+    if strong:
+        # 1 - rho^2 is log-uniform.
+        rho[:active] = (1 - 10 ** (-5 * uniform(g) * torch.rand(active, generator=g) ** uniform(g))).sqrt()
+    else:
+        strength = 0.3 * uniform(g) if uniform(g) < 0.2 else 0.3 + 0.69 * uniform(g)
+        rho[:active] = torch.rand(active, generator=g) ** (0.2 + 2 * uniform(g)) * strength
     covariance = torch.eye(dx + dy)
     index = torch.arange(r)
     covariance[index, dx + index] = covariance[dx + index, index] = rho
@@ -271,46 +249,13 @@ def _low_rank_correlation(k: int, d: int, g: torch.Generator) -> Tensor:
     return covariance * scale.unsqueeze(-1) * scale.unsqueeze(-2)
 
 
-def _checkerboard(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
-    """Independent pairs of coordinates, some of them with a piecewise constant joint density on the unit square.
-
-    Discrete values sit in the middle of their cell; rounded ones on a finer grid, which keeps the MI: within a cell x and
-    y are independent.
-    """
-    active = 1 + int(min(dx, dy, 8) * uniform(g))
-    style = uniform(g)
-    discrete, rounded = style < 0.3, 0.3 <= style < 0.45
-    x, y = torch.rand(total, dx, generator=g), torch.rand(total, dy, generator=g)
-    grain = 1 + int(4 * uniform(g))
-    tables = []
-    for pair in range(active):
-        rows, columns = (2 + int((3 if discrete else 40) * uniform(g) ** 2) for _ in range(2))
-        table = _random_table(rows, columns, g)
-        tables.append(torch.log(table / (table.sum(1, keepdim=True) * table.sum(0, keepdim=True)) + 1e-12).clamp(min=-20))
-        cell = torch.multinomial(table.flatten(), total, replacement=True, generator=g)
-        for side, index, size in ((x, cell // columns, rows), (y, cell % columns, columns)):
-            within = torch.full((total,), 0.5) if discrete else side[:, pair]
-            if rounded:
-                within = ((within * grain).floor() + 0.5) / grain
-            side[:, pair] = (index + within.clamp(1e-3, 1 - 1e-3)) / size
-
-    def log_ratio(x: Tensor, y: Tensor) -> Tensor:
-        parts = []
-        for pair, table in enumerate(tables):
-            i, j = ((side[:, pair] * size).long().clamp(0, size - 1) for side, size in zip((x, y), table.shape, strict=True))
-            parts.append(table[i, j])
-        return torch.stack(parts).sum(0)
-
-    return x, y, log_ratio
-
-
 def _latent_classes(total: int, dx: int, dy: int, g: torch.Generator) -> Sampled:
     """Coordinates that are independent given the classes (k, l) of x and y, which have a random joint table."""
     rows, columns = (2 + int(10 * uniform(g) ** 1.5) for _ in range(2))
     labels = uniform(g) < 0.35  # y is the class itself
     if labels:
         columns = max(dy, 2)
-    table = _random_table(rows, columns, g)
+    table = random_table(rows, columns, g)
     if uniform(g) < 0.6:  # some classes of y go with one class of x
         k = torch.arange(rows)
         table[k, torch.randperm(rows, generator=g) % columns] += torch.rand(rows, generator=g) * 6 * uniform(g) / rows
@@ -377,21 +322,3 @@ def _labels(
     # A class that does not have the code is impossible.
     densities = [lambda v, code=code: torch.where(v.unsqueeze(-1) == code, 0.0, -30.0) for code in codes.T]
     return codes[label], densities
-
-
-def _random_table(rows: int, columns: int, g: torch.Generator) -> Tensor:
-    """A joint probability table: smooth, banded or random, possibly with empty cells."""
-    kind = uniform(g)
-    if kind < 0.4:
-        width = 0.05 + 0.5 * uniform(g)
-        grid_x = (torch.arange(rows) + 0.5) / rows
-        grid_y = (torch.arange(columns) + 0.5) / columns
-        centre = torch.sin(2 * math.pi * (uniform(g) * 1.5 * grid_x + uniform(g))) * 0.5 + 0.5 if uniform(g) < 0.5 else grid_x
-        table = torch.exp(-0.5 * ((grid_y - centre.unsqueeze(1)) / width) ** 2)
-        table = torch.where(table < 0.3, 0.0, table) if uniform(g) < 0.5 else table
-    else:
-        table = torch.rand(rows, columns, generator=g) ** (0.3 + 6 * uniform(g))
-        if uniform(g) < 0.5:
-            table = table * (torch.rand(rows, columns, generator=g) < 0.3 + 0.7 * uniform(g))
-    table = table + 1e-4 * uniform(g)
-    return (table + 1e-9) / (table + 1e-9).sum()

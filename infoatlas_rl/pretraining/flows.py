@@ -1,4 +1,4 @@
-"""Random invertible maps of one side of a problem, which leave its mutual information as it is."""
+"""Random invertible maps of one side of a problem, and columns that add nothing: its mutual information stays as it is."""
 
 from __future__ import annotations
 
@@ -74,3 +74,34 @@ def monotone(x: Tensor, g: torch.Generator) -> Tensor:
     if kind < 0.8:
         return torch.where(x > centre, bend * (x - centre), (x - centre) / bend)
     return x
+
+
+def with_redundant(side: Tensor, d: int, g: torch.Generator) -> Tensor:
+    """Columns ``(n, k)`` and d - k functions of them with noise of their own, or noise alone, in any order: nothing has more or
+    less information about all of them than about the k."""
+    n, k = side.shape
+    if k == d:
+        return side
+    z = (side - side.mean(0)) / (side.std(0) + 1e-6)
+    style = uniform(g)
+    level = 0.0 if uniform(g) < 0.3 else 10 ** (-3 * uniform(g))
+    columns = []
+    for _ in range(d - k):
+        # Half of the time all are of one kind.
+        kind = style if style < 0.5 else 0.5 * uniform(g)
+        i, j = (int(k * uniform(g)) for _ in range(2))
+        direction = torch.randn(k, generator=g) * (torch.rand(k, generator=g) < 0.2 + 0.8 * uniform(g))
+        noise = torch.randn(n, generator=g)
+        if kind < 0.15:
+            column = z @ direction
+        elif kind < 0.25:
+            column = z[:, i]
+        elif kind < 0.33:
+            column = z[:, i] * z[:, j]
+        elif kind < 0.41:
+            column = torch.tanh(z @ direction)
+        else:
+            column = torch.zeros(n)
+        spread = column.std()
+        columns.append(column + noise * (level * spread if spread > 0 else 1.0))
+    return torch.cat([side, torch.stack(columns, 1)], 1)[:, torch.randperm(d, generator=g)]

@@ -37,11 +37,21 @@ from infoatlas_rl.weights import fingerprint
 
 SEED = 2 * 10**9
 GROUPS_PER_FILE = 20
-TABLES = ("mi", "gradient", "large", "plain", "small", "simple")
+TABLES = ("mi", "gradient", "large", "plain", "small", "simple", "strong", "redundant", "counts")
 """Their place is part of their seed."""
 
 
-FITTING = ("independent_weight", "unknown_weight", "epochs", "batch", "learning_rate", "weight_decay", "validation_share")
+FITTING = (
+    "independent_weight",
+    "unknown_weight",
+    "strong_weight",
+    "redundant_weight",
+    "epochs",
+    "batch",
+    "learning_rate",
+    "weight_decay",
+    "validation_share",
+)
 """Fields that do not change the table."""
 
 
@@ -64,6 +74,15 @@ class CalibrateConfig:
     simple_groups: int = 1000
     """Further groups of problems without flows, half of them of one component and the others of a few, with up to
     ``most_samples``; columns add nothing in ``simple_redundant`` of them."""
+    strong_groups: int = 800
+    """Further groups of problems of one component whose sides nearly determine each other, with up to ``strong_samples``; half of
+    them have no flows."""
+    strong_samples: int = 3000
+    redundant_groups: int = 1000
+    """Further groups in which columns add nothing in every problem; most of them have no flows, half of those left are of one
+    component."""
+    counts_groups: int = 600
+    """Further groups of counts, with up to ``most_samples``."""
     redundant: float = 0.15
     """Share of problems with columns that add nothing."""
     simple_redundant: float = 0.4
@@ -78,7 +97,10 @@ class CalibrateConfig:
     """Weight of independent problems: more often than on the atlas, users ask whether there is a dependence at all."""
     unknown_weight: float = 12.0
     """What is added to it, times dx dy / (2 n), at most ten times: the fewer samples, the less dependence is to be believed."""
-    epochs: int = 25
+    strong_weight: float = 0.1
+    """Weight of strong problems: with that of the others, what is usual would be estimated less well for what is rare."""
+    redundant_weight: float = 0.3
+    epochs: int = 16
     batch: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
@@ -93,6 +115,9 @@ class CalibrateConfig:
                 "large_groups",
                 "plain_groups",
                 "simple_groups",
+                "strong_groups",
+                "redundant_groups",
+                "counts_groups",
                 "gradient_groups",
                 "redundant",
             ),
@@ -101,8 +126,7 @@ class CalibrateConfig:
     @property
     def total(self) -> int:
         """Groups of all tables."""
-        kinds = self.small_groups, self.groups, self.large_groups, self.plain_groups, self.simple_groups, self.gradient_groups
-        return sum(kinds)
+        return sum(value for name, value in asdict(self).items() if name == "groups" or name.endswith("_groups"))
 
 
 def table_name(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig) -> str:
@@ -123,12 +147,18 @@ def collect(model: InfoAtlas, atlas: AtlasConfig, config: CalibrateConfig, folde
     large = replace(atlas, min_samples=max(min(config.large_samples, most), atlas.min_samples), max_samples=most)
     small = replace(atlas, max_samples=max(config.small_samples, atlas.min_samples))
     simple = replace(atlas, flows=False, max_components=6, elliptical=0.5, redundant=config.simple_redundant, max_samples=most)
+    strong = replace(atlas, plain=0.5, strong=1.0, max_samples=max(min(config.strong_samples, most), atlas.min_samples))
+    redundant = replace(atlas, plain=0.7, max_components=6, elliptical=0.5, redundant=1.0)
+    counts = replace(atlas, flows=False, counts=1.0, max_samples=most)
     tables = (
         ("small", config.small_groups, small, _mi_rows),
         ("mi", config.groups, atlas, _mi_rows),
         ("large", config.large_groups, large, _mi_rows),
         ("plain", config.plain_groups, replace(atlas, flows=False), _mi_rows),
         ("simple", config.simple_groups, simple, _mi_rows),
+        ("strong", config.strong_groups, strong, _mi_rows),
+        ("redundant", config.redundant_groups, redundant, _mi_rows),
+        ("counts", config.counts_groups, counts, _mi_rows),
         ("gradient", config.gradient_groups, atlas, _gradient_rows),
     )
     for name, groups, problems, row in tables:
@@ -200,21 +230,23 @@ def read_table(folder: Path, name: str) -> list[Tensor]:
 
 def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: int = 0) -> dict[str, float]:
     """Fit the head on the table; the state with the best validation loss of every member stays. Returns figures."""
-    groups = {"small": config.small_groups, "mi": config.groups, "large": config.large_groups}
-    groups |= {"plain": config.plain_groups, "simple": config.simple_groups}
-    tables = [read_table(folder, name) for name, count in groups.items() if count]
-    table, summary, mi, _, seconds = (torch.cat(column) for column in zip(*tables, strict=True))
+    weights = {"strong": config.strong_weight, "redundant": config.redundant_weight}
+    tables = []
+    for name in TABLES:
+        if name != "gradient" and any(folder.glob(f"{name}-*.pt")):
+            *columns, seconds = read_table(folder, name)
+            tables.append([*columns, seconds, torch.full_like(seconds, weights.get(name, 1.0))])
+    table, summary, mi, _, seconds, weight = (torch.cat(column) for column in zip(*tables, strict=True))
     order = torch.randperm(len(mi), generator=torch.Generator().manual_seed(seed))
-    table, summary, mi = table[order], summary[order], mi[order]
-    finite = torch.isfinite(table).all(-1) & torch.isfinite(summary).all(-1)
-    table, summary, mi = table[finite], summary[finite], mi[finite].clamp(min=0)
+    order = order[(torch.isfinite(table).all(-1) & torch.isfinite(summary).all(-1))[order]]
+    table, summary, mi, weight = table[order], summary[order], mi[order].clamp(min=0), weight[order]
     held = round(len(mi) * config.validation_share)
     inputs = head.inputs(table, summary)
     head.centre.copy_(inputs[held:].mean(0))
     head.scale.copy_(inputs[held:].std(0) + 1e-2)
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(seed)
-        figures = _fit_quantiles(head, table, summary, mi, held, config)
+        figures = _fit_quantiles(head, table, summary, mi, weight, held, config)
         if config.gradient_groups:
             *columns, gradient_seconds = read_table(folder, "gradient")
             figures |= _fit_gradient(head, *columns)
@@ -223,7 +255,7 @@ def fit_head(head: CalibratedHead, folder: Path, config: CalibrateConfig, seed: 
 
 
 def _fit_quantiles(
-    head: CalibratedHead, table: Tensor, summary: Tensor, mi: Tensor, held: int, config: CalibrateConfig
+    head: CalibratedHead, table: Tensor, summary: Tensor, mi: Tensor, of_table: Tensor, held: int, config: CalibrateConfig
 ) -> dict[str, float]:
     head.members.requires_grad_(True)
     optimizer = torch.optim.AdamW(head.members.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -235,6 +267,7 @@ def _fit_quantiles(
     share, weight_of_independent = (mi == 0).float().mean(), config.independent_weight + config.unknown_weight * unknown
     # All sizes together weigh the same.
     weight = torch.where(mi == 0, weight_of_independent, 1.0) / (share * weight_of_independent + 1 - share)
+    weight = weight * of_table / of_table.mean()
     best, kept = math.inf, None
     for _ in range(config.epochs):
         for rows in (held + torch.randperm(len(mi) - held)).split(config.batch):

@@ -88,12 +88,14 @@ def test_the_table_is_collected_once(tiny, tmp_path):
     torch.manual_seed(0)
     network = InfoAtlas(tiny).eval().requires_grad_(False)
     config = CalibrateConfig(
-        **{"groups": 30, "small_groups": 2, "large_groups": 2, "plain_groups": 2, "simple_groups": 2, "gradient_groups": 4},
+        **{f"{name}_groups": 2 for name in ("small", "large", "plain", "simple", "strong", "redundant", "counts")},
+        groups=30,
+        gradient_groups=4,
         most_samples=200,
         group_pairs=400,
         truth=100,
     )
-    assert list(collect(network, ATLAS, config, tmp_path)) == [20, 40, 60, 80, 100, 120, 140]
+    assert list(collect(network, ATLAS, config, tmp_path)) == list(range(20, 201, 20))
     before = read_table(tmp_path, "mi")
     times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     list(collect(network, ATLAS, config, tmp_path))

@@ -6,6 +6,7 @@ import torch
 
 from infoatlas_rl import InfoAtlasLoss
 from infoatlas_rl.keystates import Alignment, KeyStateConfig, KeyStateFinder, NothingFoundError, TrajectorySet
+from infoatlas_rl.keystates.chance import turned
 from infoatlas_rl.keystates.metrics import agreement
 from tests.conftest import staged
 
@@ -247,3 +248,52 @@ def test_a_checkpoint_knows_the_weights_of_an_estimator(trajectories, tmp_path):
     finder(0.5).load(tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match="estimator"):
         finder(0.1).load(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize("steps", [60, 200])
+def test_what_chance_aligns_is_not_a_stage(steps):
+    rng = np.random.default_rng(3)
+    walks = [np.cumsum(rng.normal(size=(steps, 10)), axis=0) for _ in range(30)]
+    run = finder(walks, InfoAtlasLoss(slices=1, k=20, sides="y"), concepts=None, epochs=2, samples=400)
+    with pytest.raises(
+        NothingFoundError, match=r"nothing divides the motion of these 30 trajectories.*chance tells up to 0\.\d+"
+    ):
+        list(run.fit())
+    # Without that some ten places tell what is asked for.
+    assert run.information.max() > run.config.worth
+
+
+def test_columns_that_never_change_do_not_matter():
+    trajectories, _ = staged(30)
+    wider = [np.hstack([np.full((len(t), 7), 3.0), t]) for t in trajectories]
+    found = []
+    for paths in (trajectories, wider):
+        run = finder(paths, concepts=None)
+        list(run.fit())
+        found.append(run.key_states().steps)
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_sharp_turn_of_two_columns_is_found_however_finely_it_is_sampled():
+    rng = np.random.default_rng(0)
+    corners = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]) + 0.1 * rng.normal(size=(30, 3, 2))
+    for steps in (51, 201):
+        turn = rng.uniform(0.4, 0.6, size=30)
+        at = np.linspace(0, 1, steps)
+        paths = [np.stack([np.interp(at, [0, t, 1], axis) for axis in c.T], 1) for c, t in zip(corners, turn, strict=True)]
+        run = finder(paths, concepts=None)
+        list(run.fit())
+        found = run.key_states().steps
+        assert found.shape == (30, 2)
+        assert np.median(np.abs(found[:, 0] / (steps - 1) - turn)) < 0.03
+
+
+def test_turned_demonstrations_keep_their_way_and_share_no_direction():
+    states = TrajectorySet(staged(200)[0]).states
+    apart = np.stack(turned(states, np.random.default_rng(0)))
+    motions = [np.diff(s, axis=1) for s in (states, apart)]
+    moments = [np.einsum("nti,ntj->ij", m, m) / m[..., 0].size for m in motions]
+    variance = [np.sort(np.linalg.eigvalsh(moment))[::-1] for moment in moments]
+    np.testing.assert_allclose(variance[1], variance[0][: apart.shape[2]], rtol=0.15)  # of 200 random rotations
+    shared = [np.linalg.norm(m.mean(0), axis=-1).mean() / np.linalg.norm(m, axis=-1).mean() for m in motions]
+    assert shared[1] < 0.15 < 0.5 < shared[0]

@@ -87,3 +87,9 @@ def test_what_it_cannot_do_is_refused(trajectories):
         MaxMIFinder(TrajectorySet(trajectories[:5]), None, KeyStateConfig(concepts=3, method="maxmi"))
     with pytest.raises(ValueError, match="method has to be stages or maxmi, not 'foo'"):
         KeyStateConfig(method="foo")
+
+
+def test_more_key_states_than_ticks_are_refused():
+    short = TrajectorySet(lines(steps=8))
+    with pytest.raises(ValueError, match=r"10 concepts with a gap of 0\.05 do not fit into one trajectory of 8 ticks"):
+        MaxMIFinder(short, None, KeyStateConfig(concepts=10, method="maxmi"))

@@ -3,22 +3,22 @@ import torch
 
 from infoatlas_rl.pretraining.atlas import (
     AtlasConfig,
-    _checkerboard,
     _labels,
     _latent_classes,
     _low_rank_correlation,
     _mixture,
     _spectrum,
-    _with_redundant,
     sample_elliptical,
     sample_problems,
     sample_sizes,
 )
-from infoatlas_rl.pretraining.flows import coupling, flow, monotone, rotation
+from infoatlas_rl.pretraining.flows import coupling, flow, monotone, rotation, with_redundant
+from infoatlas_rl.pretraining.tables import checkerboard, count_table, counts, sum_table
 
 
 @pytest.mark.parametrize(
-    "family", [_checkerboard, _latent_classes, _spectrum, sample_elliptical, lambda n, dx, dy, g: _mixture(n, dx, dy, 10, g)]
+    "family",
+    [checkerboard, counts, _latent_classes, _spectrum, sample_elliptical, lambda n, dx, dy, g: _mixture(n, dx, dy, 10, g)],
 )
 @pytest.mark.parametrize("seed", range(4))
 def test_density_ratios_integrate_to_one(family, seed):
@@ -107,13 +107,13 @@ def test_labels_are_seen_as_they_are_and_know_their_density(d):
 @pytest.mark.parametrize("seed", range(6))
 def test_columns_that_add_nothing_stand_beside_the_others(seed):
     side = torch.randn(300, 2, generator=torch.Generator().manual_seed(99))
-    more = _with_redundant(side, 6, torch.Generator().manual_seed(seed))
+    more = with_redundant(side, 6, torch.Generator().manual_seed(seed))
     assert more.shape == (300, 6)
     assert bool(torch.isfinite(more).all())
     for column in side.T:  # nothing is lost
         assert bool((more == column.unsqueeze(1)).all(0).any())
-    assert torch.equal(more, _with_redundant(side, 6, torch.Generator().manual_seed(seed)))
-    assert _with_redundant(side, 2, torch.Generator().manual_seed(seed)) is side
+    assert torch.equal(more, with_redundant(side, 6, torch.Generator().manual_seed(seed)))
+    assert with_redundant(side, 2, torch.Generator().manual_seed(seed)) is side
 
 
 def test_problems_with_columns_that_add_nothing_know_their_information(model):
@@ -125,6 +125,33 @@ def test_problems_with_columns_that_add_nothing_know_their_information(model):
     bound = torch.as_tensor(model.estimate(problem.x, problem.y).bound).float()
     torch.testing.assert_close(bound, problem.mi, atol=0.15, rtol=0)
     assert problem.mi.max() > 0.8
+
+
+def test_strong_problems_have_up_to_six_nats_a_pair():
+    config = AtlasConfig(max_dim=1, strong=1.0, plain=1.0, query=8, truth=4000)
+    mi = sample_problems(60, 100, 1, 1, config, torch.Generator().manual_seed(6)).mi
+    # -1/2 log(1 - rho^2) is uniform up to 5.8 where the exponent of its share is small, and a tenth are independent.
+    assert 4.0 < float(mi.max()) < 6.2
+    assert float(mi.median()) > 1.0
+    usual = sample_problems(60, 100, 1, 1, AtlasConfig(max_dim=1, plain=1.0, query=8), torch.Generator().manual_seed(6)).mi
+    assert float(usual.median()) < 0.5 * float(mi.median())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_tables_of_counts_are_probabilities(seed):
+    table = count_table(torch.Generator().manual_seed(seed))
+    assert bool((table > 0).all())
+    assert float(table.sum()) == pytest.approx(1.0, abs=1e-5)
+    assert min(table.shape) >= 2
+
+
+def test_sums_of_counts_with_a_part_in_common_share_its_information():
+    # Poisson counts c + a and c + b of means 1, 2 and 3; by summing the pmf directly.
+    c, a, b = (torch.distributions.Poisson(rate).log_prob(torch.arange(30.0)).exp() for rate in (1.0, 2.0, 3.0))
+    table = torch.zeros(48, 48)
+    for shared in range(20):
+        table[shared : shared + 24, shared : shared + 24] += c[shared] * a[:24].unsqueeze(1) * b[:24]
+    torch.testing.assert_close(sum_table(c[:24], a[:24], b[:24]), table, atol=1e-6, rtol=0)
 
 
 def test_processes_share_a_batch_without_changing_it():

@@ -49,7 +49,11 @@ def test_a_killed_pretraining_goes_on_to_the_same_weights_and_leaves_the_release
         "pretrain.validation_problems=1",
         "atlas.max_samples=100",
         "validate_every=2",
-        *(f"calibrate.{name}groups=4" for name in ("", "small_", "large_", "plain_", "simple_", "gradient_")),
+        "calibrate.groups=4",
+        *(
+            f"calibrate.{name}_groups=4"
+            for name in ("small", "large", "plain", "simple", "strong", "redundant", "counts", "gradient")
+        ),
         "calibrate.group_pairs=300",
         "calibrate.most_samples=300",
         "calibrate.epochs=2",
