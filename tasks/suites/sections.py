@@ -28,7 +28,7 @@ PAPER_TABLE2 = {"PickCube": (94.2, 82.0), "StackCube": (68.2, 37.0), "PegInserti
 """Seen and unseen success (%) of the InfoAtlas paper's Table 2, in ManiSkill 2."""
 RESULTS = ROOT / "docs" / "results"
 LINK = "docs/results/{}.json"
-OF_THE_CRITIC = ("generation", "gradient", "keystates", "loss", "raw", "table2", "testing", "time")
+OF_THE_CRITIC = ("generation", "gradient", "keystates", "loss", "pairs", "raw", "sizes", "table2", "testing", "time")
 """Results that do not depend on what the calibrated head has learned."""
 
 
