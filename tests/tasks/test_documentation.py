@@ -25,11 +25,8 @@ def test_benchmark_measures_the_released_weights(tmp_path):
     assert "MINE" in answer.stdout
 
 
-AGED = ("table2", "policies", "scale", "rl", "ablation", "order")
-EARLIER = {
-    "e8ed2ecbfa87ba7c924fae7c6473be765b8256898bb84baa4edd351394ee81d6",
-    "941ec2901ffb4202676d11b95734c8ba7f803275184413039126e9c09d49674c",
-}
+AGED = ("table2", "policies", "scale", "rl", "ablation")
+EARLIER = "e8ed2ecbfa87ba7c924fae7c6473be765b8256898bb84baa4edd351394ee81d6"
 """Weights of results that were not made anew with those that are released; the documentation says so beside their figures."""
 
 
@@ -44,7 +41,7 @@ def test_committed_results_belong_to_the_released_weights(path):
     elif path.stem == "generation":  # {env: {part: result}}
         results = [entry[part]["made"] for entry in content.values() for part in ("rates", "generated")]
     for result in results:
-        earlier = EARLIER if path.stem in AGED else set()
+        earlier = {EARLIER} if path.stem in AGED else set()
         same = hashes_of_critic("base") if path.stem in OF_THE_CRITIC else {weights_hash("base")}
         assert result["weights_sha256"] in same | earlier
 
