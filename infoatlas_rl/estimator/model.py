@@ -332,7 +332,7 @@ def estimate_mi(x: Any, y: Any, *, given: Any = None, units: str = "nats", weigh
         >>> x, noise = rng.normal(size=(2, 1000, 3))
         >>> found = estimate_mi(x, 0.8 * x + 0.6 * noise)       # the truth is 1.53
         >>> print(found)
-        MI = 1... nats (90 %: 1.3... to 1.6...), n = 1000, d = 3 and 3
+        MI = 1.49... nats (90 %: 1.3... to 1.6...), n = 1000, d = 3 and 3
         >>> found.interval[0] < 1.53 < found.interval[1]
         True
         >>> estimate_mi(x, x[:, 0] > 0, classes="y", units="bits").units
