@@ -229,7 +229,11 @@ class KeyStateFinder:
         # The peak of the score may be a tick or two from that of the information.
         chosen = [tick for tick in found if information[max(0, tick - PEAK) : tick + PEAK + 1].max() >= least]
         if not chosen and last:
-            asked = f"worth={least:g} are asked for" if least == config.worth else f"chance tells up to {self.chance:.3f}"
+            asked = (
+                f"worth={least:g} are asked for"
+                if least == config.worth
+                else f"chance tells up to {self.chance:.3f}, of which {SURELY:g} times are asked for"
+            )
             raise NothingFoundError(
                 f"nothing divides the motion of these {len(self.trajectories)} trajectories into stages: no place tells more "
                 f"than {information.max():.3f} nats about it, and {asked}; concepts=K places K key states all the same"
