@@ -35,8 +35,14 @@ def read_columns(path: Path | str, *selections: str, drop_missing: bool = False)
     path, table = Path(path), read_table(path)
     chosen = [choose(path, list(table), selection) for selection in selections]
     used = {name: table[name] for names in chosen for name in names}
-    kept = whole_rows(used, drop=drop_missing, remedy="--drop-missing leaves them out", where=f"{path}: ", words=True)
-    return [np.hstack([numbers_of(path, name, table[name][kept]) for name in names]) for names in chosen]
+    kept = whole_rows(used, drop=drop_missing, remedy="--drop-missing leaves them out", where=f"{path}: ", words=is_text(path))
+    read = as_numbers if is_text(path) else np.asarray
+    return [np.hstack([numbers_of(path, name, read(table[name][kept])) for name in names]) for names in chosen]
+
+
+def is_text(path: Path | str) -> bool:
+    """Whether a file has numbers, and gaps, as words."""
+    return Path(path).suffix.lower() in TEXT
 
 
 def read_table(path: Path | str) -> dict[str, NDArray[Any]]:
@@ -164,7 +170,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def numbers_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
-    """``(n, d)``: numbers as they are; of text every class is a column of zeros and ones, but for the last one."""
+    """``(n, d)``: numbers as they are; of text, whatever it says, a column of zeros and ones for every class but the last."""
     if column.dtype.kind in "bifu":
         if column.ndim > 2:
             raise ValueError(f"{path}: {name} has shape {column.shape}; accepted are (n,) and (n, d)")
@@ -175,6 +181,8 @@ def numbers_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
         raise ValueError(f"{path}: {name} has dates; accepted are numbers and text")
     if len(column) and isinstance(column[0], list | tuple | np.ndarray):
         raise ValueError(f"{path}: {name} has a list in every row; accepted are numbers and text")
+    if column.dtype != object or any(isinstance(value, str | bytes) for value in column):
+        return classes_of(path, name, column)
     try:
         return column.astype(np.float64)[:, None]
     except (ValueError, TypeError):
@@ -203,7 +211,7 @@ def classes_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
         raise ValueError(f"{path}: {name} is text with {len(classes)} different values in {len(column)} rows")
     words = [not _is_number(value) for value in classes]
     share = float(np.mean(np.array(words)[codes]))
-    if share < 0.5:
+    if 0 < share < 0.5:
         shown = ", ".join(repr(str(value)) for value, word in zip(classes, words, strict=True) if word)
         warnings.warn(
             f"{path}: {name} is taken as {len(classes)} classes without an order, for {shown} is no number; leave such rows out "

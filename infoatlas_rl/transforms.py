@@ -37,15 +37,15 @@ def fixed(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Keeps what a draw returns that is a function of integers alone: once drawn, it is an input of compiled graphs."""
     kept: dict[tuple[int, ...], Tensor] = {}
 
-    def keep(*arguments: int) -> None:
+    def keep(*arguments: int) -> Tensor:
         if len(kept) >= MOST_KEPT:
             kept.clear()
         with outside_transforms():
-            kept[arguments] = draw(*arguments)
+            found = kept[arguments] = draw(*arguments)
+        return found
 
     def get(*arguments: int) -> Tensor:
-        if arguments not in kept:
-            untraced(keep)(*arguments)
-        return kept[arguments]
+        found = kept.get(arguments)  # another thread may be clearing them
+        return untraced(keep)(*arguments) if found is None else found
 
     return get

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infoatlas_rl import __version__, doctor, estimate_mi, pairwise_mi
-from infoatlas_rl.columns import FORMATS, TEXT, as_numbers, choose, read_columns, read_table, whole_rows
+from infoatlas_rl.columns import FORMATS, as_numbers, choose, is_text, read_columns, read_table, whole_rows
 
 COMMANDS = {
     "keystates": ("discover_keystates", "key states of demonstrations"),
@@ -81,7 +81,7 @@ def _add_mi_options(parser: argparse.ArgumentParser) -> None:
 def _estimate(given: argparse.Namespace) -> None:
     if given.k is not None and given.slices is None:
         raise ValueError(f"--k {given.k} is the dimension of random projections; say how many, --slices 25")
-    chosen = [given.x, given.y] + ([given.given] if given.given else [])
+    chosen = [given.x, given.y] + ([] if given.given is None else [given.given])
     x, y, *known = read_columns(given.file, *chosen, drop_missing=given.drop_missing)
     options = {name: getattr(given, name) for name in ("units", "slices", "k", "permutations", "seed")}
     options = {name: value for name, value in options.items() if value is not None}
@@ -109,9 +109,9 @@ def _pairs(given: argparse.Namespace) -> None:
     table = read_table(given.file)
     names = choose(given.file, list(table), given.columns) if given.columns else list(table)
     columns, remedy = {name: table[name] for name in names}, "--drop-missing leaves them out"
-    kept = whole_rows(columns, drop=given.drop_missing, remedy=remedy, where=f"{given.file}: ", words=True)
+    kept = whole_rows(columns, drop=given.drop_missing, remedy=remedy, where=f"{given.file}: ", words=is_text(given.file))
     columns = {name: column[kept] for name, column in columns.items()}
-    if Path(given.file).suffix.lower() in TEXT:
+    if is_text(given.file):
         columns = {name: as_numbers(column) for name, column in columns.items()}
     found = pairwise_mi(columns, units=given.units, progress=sys.stderr.isatty())
     if given.json:

@@ -1,6 +1,7 @@
 """Columns of files: the same numbers from every format, and one line about what cannot be read."""
 
 import builtins
+import warnings
 
 import numpy as np
 import pytest
@@ -95,6 +96,10 @@ def test_parquet_gives_the_same_columns_or_says_what_to_install(tmp_path, monkey
         return
     pyarrow.parquet.write_table(pyarrow.table({"a": [1.0, 2.0], "b": ["u", "u"]}), path)
     assert read_columns(path, "a")[0].tolist() == [[1], [2]]
+    words = pyarrow.table({"a": list(range(40)), "zip": ["10", "20"] * 20, "kind": ["none", "some"] * 20})
+    pyarrow.parquet.write_table(words, path)  # which knows what is text, and what is missing
+    assert [side.shape for side in read_columns(path, "zip", "kind")] == [(40, 1), (40, 1)]
+    assert set(read_columns(path, "zip")[0].ravel()) == {0.0, 1.0}
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match=r"cannot be read as \.parquet"):
         read_columns(path, "a")
@@ -139,8 +144,16 @@ def test_columns_of_data_frames_are_classes_or_named():
         pairwise_mi({"b": b, "when": pandas.date_range("2020", periods=200, tz="UTC")})
     with pytest.raises(ValueError, match="b and a have different indexes"):
         pairwise_mi({"b": frame.b, "a": frame.b.sample(frac=1, random_state=0)})
+    with pytest.raises(ValueError, match="b and a have different indexes"):
+        pairwise_mi({"n": np.arange(200), "b": frame.b, "a": frame.b.sample(frac=1, random_state=0)})
     with pytest.raises(ValueError, match="more than one column is called 1; rename them"):
         pairwise_mi(pandas.DataFrame(np.ones((20, 3)), columns=[1, "1", "c"]))
+
+
+def test_text_of_digits_is_of_classes_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert numbers_of("data", "zip", np.array(["10", "20", "30"] * 10)).shape == (30, 2)
 
 
 def test_one_word_among_numbers_is_told():

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from infoatlas_rl.columns import classes_of, numbers_of, whole_rows
+from infoatlas_rl.columns import numbers_of, whole_rows
 from infoatlas_rl.estimator.estimate import check_index
 from infoatlas_rl.estimator.model import InfoAtlas, load_pretrained
 from infoatlas_rl.tables import Table
@@ -24,6 +24,9 @@ Progress = Callable[[int, int], None]
 
 TILE = 8
 """Pairs of one of so many columns with one of as many others are a job."""
+TOGETHER = 2000
+"""Samples of the pairs that are estimated at a time: with few, most of the time is that of starting operations, and what many
+need does not fit into the caches."""
 MOST_ROWS = 1_000_000
 
 
@@ -95,7 +98,8 @@ def pairwise_mi(
         progress: show a line on the standard error output, or call this with (done, total).
         between: two lists of names; only pairs of a column of the one and a column of the other are estimated, the rest is NaN.
         map: applies a function to jobs, one after the other by default; that of an executor of processes spreads them. They have
-            to be spawned, not forked, which torch's threads do not survive. Jobs are independent, and results the same.
+            to be spawned, not forked, which torch's threads do not survive. Jobs are independent, and results the same but for
+            rounding.
 
     Raises:
         ValueError: fewer than two columns or 8 rows, columns of different lengths, missing values, dates or more than 20 classes,
@@ -136,12 +140,18 @@ class _Job:
 
 
 def _estimate(job: _Job) -> list[tuple[int, int, float, float, float]]:
-    """Pair, point estimate and interval. One pair at a time: what a batch needs no longer fits into the caches."""
+    """Pair, point estimate and interval."""
     model, rows = _model(job.weights), []
+    alike: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for i, j in job.pairs:
-        found = model.estimate(job.columns[i], job.columns[j])
-        found = found.in_bits() if job.units == "bits" else found
-        rows.append((i, j, found.mi, *found.interval))
+        alike.setdefault((job.columns[i].shape[1], job.columns[j].shape[1]), []).append((i, j))
+    together = max(1, TOGETHER // len(job.columns[job.pairs[0][0]]))
+    for pairs in alike.values():
+        for first in range(0, len(pairs), together):
+            some = pairs[first : first + together]
+            found = model.estimate(*(np.stack([job.columns[k] for k in side]) for side in zip(*some, strict=True)))
+            found = found.in_bits() if job.units == "bits" else found
+            rows += [(*pair, *map(float, row)) for pair, *row in zip(some, found.mi, *found.interval, strict=True)]
     return rows
 
 
@@ -170,8 +180,9 @@ def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
         named = list(data.keys() if isinstance(data, Mapping) else data.columns)
         if double := [name for name, count in Counter(map(str, named)).items() if count > 1]:
             raise ValueError(f"more than one column is called {double[0]}; rename them")
-        for name in named[1:] if isinstance(data, Mapping) else []:  # those of a frame have one index
-            check_index(data[named[0]], data[name], str(name), str(named[0]))
+        indexed = [name for name in named if isinstance(data, Mapping) and hasattr(data[name], "iloc")]
+        for name in indexed[1:]:  # the columns of a frame have one index
+            check_index(data[indexed[0]], data[name], str(name), str(indexed[0]))
         raw = {str(name): _as_array(data[name]) for name in named}
     else:
         array = _as_array(data)
@@ -185,7 +196,7 @@ def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
     kept = whole_rows(raw, drop=nan_policy == "drop", remedy="nan_policy='drop' leaves them out")
     if kept.sum() > MOST_ROWS:
         raise ValueError(f"data has {int(kept.sum())} rows; at most {MOST_ROWS} are accepted: give a random choice of them")
-    numbers = {name: _numbers(name, values[kept]) for name, values in raw.items()}
+    numbers = {name: numbers_of("data", name, values[kept]) for name, values in raw.items()}
     if wide := [name for name, values in numbers.items() if values.shape[1] > limit]:
         raise ValueError(
             f"{wide[0]} is text with {numbers[wide[0]].shape[1] + 1} classes; at most {limit + 1} are accepted: join rare ones"
@@ -205,13 +216,6 @@ def _as_array(values: Any) -> NDArray[Any]:
     if np.ma.is_masked(values):
         return np.where(np.ma.getmaskarray(values), None, np.ma.getdata(values).astype(object))
     return np.asarray(values)
-
-
-def _numbers(name: str, values: NDArray[Any]) -> Array:
-    """Numbers as they are, and a column for every class of text, whatever it says, and of booleans."""
-    if values.dtype.kind in "bUS" or (values.dtype == object and any(isinstance(value, str | bytes | bool) for value in values)):
-        return classes_of("data", name, values)
-    return numbers_of("data", name, values)
 
 
 def _on_terminal(done: int, total: int) -> None:

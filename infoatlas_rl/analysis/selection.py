@@ -66,7 +66,8 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
 
 
 def _numbers(array: NDArray[Any]) -> NDArray[Any]:
-    """Objects that are all numbers or booleans as numbers; all else as it is."""
-    if array.dtype == object and array.size and all(isinstance(value, Real) for value in array.flat):
-        return array.astype(np.float64)
+    """Objects that are all numbers or booleans as such, of the type that they have together; all else as it is."""
+    if array.dtype == object and array.size and all(isinstance(value, Real | np.bool_) for value in array.flat):
+        together = np.array(array.tolist())
+        return together if together.dtype.kind in "biuf" else array.astype(np.float64)
     return array

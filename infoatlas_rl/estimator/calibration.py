@@ -23,6 +23,9 @@ from infoatlas_rl.estimator.neighbours import distance_correlation, pointwise_in
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 """Quantile levels; the middle one is the calibrated estimate, the outer ones are the 90 % interval."""
 
+LARGEST = 100.0
+"""No quantile is above it, in nats: of few samples in many dimensions an interval may be as long as that of all problems that the
+head has seen, the largest of which had 94."""
 DISAGREEMENT = 1.6
 """Standard deviations of the members' medians, on the scale that they are trained on, by which the outermost quantiles move
 outwards, and those between in proportion: on the atlas members agree, on data that are unlike it they do not, and there intervals
@@ -145,11 +148,11 @@ class CalibratedHead(nn.Module):
         return head
 
     def forward(self, statistics: Tensor, summary: Tensor) -> Tensor:
-        """Quantiles ``(b, len(LEVELS))`` of the MI in nats, ascending, not negative."""
+        """Quantiles ``(b, len(LEVELS))`` of the MI in nats, ascending, from 0 to ``LARGEST``."""
         members = self.scaled_quantiles(statistics, summary)
         apart = members[..., len(LEVELS) // 2].std(0, correction=0).unsqueeze(-1)
         outwards = torch.tensor(_NORMAL, device=apart.device, dtype=apart.dtype)
-        return from_scale(members.mean(0) + DISAGREEMENT * apart * outwards).clamp(min=0)
+        return from_scale(members.mean(0) + DISAGREEMENT * apart * outwards).clamp(0, LARGEST)
 
     def scaled_quantiles(self, statistics: Tensor, summary: Tensor) -> Tensor:
         """Quantiles of every member on the scale that they are trained on, ``(members, b, len(LEVELS))``."""

@@ -148,7 +148,7 @@ def estimate(
             random_orthonormal(slices, d, k, generator=generator, dtype=x.dtype, device=device) for d in (x.shape[2], y.shape[2])
         )
     elif most > limit:
-        views = [_projected(a, b, limit, int(seed)) for a, b in zip(x, y, strict=True)]
+        views = [_projected(model, a, b, int(seed)) for a, b in zip(x, y, strict=True)]
 
     together = TOGETHER.get(device.type, TOGETHER["cuda"])
 
@@ -197,13 +197,18 @@ def estimate(
     )
 
 
-def _projected(x: Tensor, y: Tensor, limit: int, seed: int) -> list[tuple[Tensor, Tensor]]:
+def _projected(model: CriticWriter, x: Tensor, y: Tensor, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Two data sets ``(1, n / 2, k)`` of one, ``(n, d)``: each half of the rows, projected to what the other half showed to be
     informative."""
     half = len(x) // 2
     pairs = []
+
+    def worth(x: Tensor, y: Tensor) -> float:
+        # Of fewer samples nothing can be said; then what is simpler is kept.
+        return float(cross_fitted(model, x[None], y[None], "dv")) if len(x) >= 2 * MIN_SAMPLES else 0.0
+
     for fit, held in ((slice(half), slice(half, None)), (slice(half, None), slice(half))):
-        projections = Projections(x[fit], y[fit], limit, seed)
+        projections = Projections(x[fit], y[fit], model.config.max_dim, seed, worth)
         pairs.append((projections.x(x[held])[None], projections.y(y[held])[None]))
     return pairs
 
@@ -271,7 +276,9 @@ def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
             without = missing_in(array.ravel())
             words = array.astype(str) if array.dtype == object else array  # which have an order whatever they are
             array = np.unique(words, return_inverse=True)[1].reshape(array.shape)
-        elif array.dtype.kind in "imM" or (array.dtype.kind == "u" and array.dtype != np.uint64):
+        elif array.dtype.kind in "iumM":
+            if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+                array = (array - array.min()) >> (np.ptp(array) > np.iinfo(np.int64).max)
             array = array.astype(np.int64)
         elif not np.iscomplexobj(array):
             array = np.array(array, dtype=np.float64)

@@ -31,6 +31,9 @@ def _whitening(side: Tensor) -> tuple[Tensor, Tensor]:
     """Centred samples, and the Cholesky factor of their covariance with its ridge."""
     n, d = side.shape[1:]
     side = side - side.mean(1, keepdim=True)
+    # In units in which the largest value is 1, so that no square is too small for the number type.
+    side = side / side.detach().abs().amax(1, keepdim=True).clamp(min=torch.finfo(side.dtype).tiny)
     covariance = side.mT @ side / n
-    ridge = covariance.diagonal(dim1=-2, dim2=-1) * (RIDGE * d / n) + torch.finfo(side.dtype).tiny ** 0.5
+    variance = covariance.diagonal(dim1=-2, dim2=-1)
+    ridge = variance * (RIDGE * d / n) + (variance.detach() == 0)
     return side, torch.linalg.cholesky(covariance + torch.diag_embed(ridge))

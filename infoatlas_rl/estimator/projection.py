@@ -10,6 +10,9 @@ Three kinds of projections are looked for, on normal scores; of all those are ke
     columns      of which one, its square or a product of two is correlated with one of the other side
     nonlinear    outputs of two small networks, trained to maximise the canonical information of each other (deep CCA, Andrew et
                  al., ICML 2013) until it no longer grows on the rows held out
+
+What is nonlinear is often a function of what is linear: the square of a canonical variate is correlated with that of its partner,
+and says nothing new. So it is kept only where a critic finds more information with it than without.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ THRESHOLD = 2.5
 """Correlation on m rows held out that a projection is kept for, times m^(-1/2)."""
 
 Map = Callable[[Tensor], Tensor]
+Worth = Callable[[Tensor, Tensor], float]
+"""Information in nats of samples ``(n, k), (n, l)``."""
 
 
 class Projections:
@@ -47,9 +52,10 @@ class Projections:
     Args:
         limit: a side with at most so many columns is left as it is.
         seed: of the networks to begin with.
+        worth: decides, on the rows held out, whether nonlinear projections are kept; without, all of them are.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, limit: int, seed: int = 0) -> None:
+    def __init__(self, x: Tensor, y: Tensor, limit: int, seed: int = 0, worth: Worth | None = None) -> None:
         self._scores = NormalScores(x[None]), NormalScores(y[None])
         self._whole = x.shape[1] <= limit, y.shape[1] <= limit
         with torch.no_grad():
@@ -61,6 +67,18 @@ class Projections:
                 torch.cat([torch.ones_like(z[:, :1]), *(m(z) for m in maps)], 1) for z, maps in zip((z_x, z_y), self._maps)
             )
             for maps, found in zip(self._maps, find(z_x, z_y, seen, held, seed), strict=True):
+                maps.append(found)
+        if worth is not None:
+            self._drop_nonlinear_unless_worth(x[-held:], y[-held:], worth)
+
+    def _drop_nonlinear_unless_worth(self, x: Tensor, y: Tensor, worth: Worth) -> None:
+        """By samples that no network was trained on."""
+        everything = self.x(x), self.y(y)
+        nonlinear = [maps.pop() for maps in self._maps]
+        without = self.x(x), self.y(y)
+        wider = sum(side.shape[1] for side in everything) > sum(side.shape[1] for side in without)
+        if wider and worth(*everything) > worth(*without):
+            for maps, found in zip(self._maps, nonlinear, strict=True):
                 maps.append(found)
 
     def x(self, samples: Tensor) -> Tensor:
@@ -133,7 +151,7 @@ def _screened(x: Tensor, y: Tensor, seen: Tensor, held: int) -> list[tuple[float
 def _left(t: Tensor, seen: Tensor, held: int) -> Tensor:
     """What is left of columns ``(n, k)`` when a linear map of what was seen is taken away, fitted without the rows held out."""
     moment = seen[:-held].mT @ seen[:-held]
-    moment = moment + 1e-4 * moment.diagonal().mean() * torch.eye(len(moment), device=moment.device)
+    moment = moment + 1e-4 * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
     return t - seen @ torch.linalg.solve(moment, seen[:-held].mT @ t[:-held])
 
 
@@ -198,7 +216,8 @@ def _network(d: int, generator: torch.Generator) -> list[Tensor]:
     sizes = (d, WIDTH, WIDTH, NONLINEAR)
     weights = []
     for inputs, outputs in pairwise(sizes):
-        weights += [torch.randn(outputs, inputs, generator=generator) * math.sqrt(2 / inputs), torch.zeros(outputs)]
+        weight = torch.randn(outputs, inputs, generator=generator, dtype=torch.float32) * math.sqrt(2 / inputs)
+        weights += [weight, torch.zeros(outputs, dtype=torch.float32)]
     return weights
 
 

@@ -5,7 +5,7 @@ motion around it: the mutual information J(t) = I(B; u) between B, whether a mot
 comes before or after t, and the motion, over the ``window`` ticks on either side. Where a stage ends and another begins the
 motion turns, and J has a peak; along a straight way it is nothing, along a slow curve little. Key states are the highest peaks of
 J, less a small penalty for times that vary; where two tell the same, that of the two at which demonstrations rest. They are K, or
-all that tell ``worth`` nats. The last one is the final state.
+all that tell about ``worth`` nats. The last one is the final state.
 
 J is measured by the estimator: one forward pass compares a dozen ticks, some fifteen measure the whole clock. A few rounds with
 fresh samples and slices are averaged.
@@ -33,7 +33,7 @@ from torch import Tensor
 from infoatlas_rl.files import read_checkpoint, replace_file, require_same_run
 from infoatlas_rl.keystates.chance import turned
 from infoatlas_rl.keystates.clock import Clock
-from infoatlas_rl.keystates.placing import PEAK, divided, peaks, shoulders, smooth, summits
+from infoatlas_rl.keystates.placing import PEAK, divided, peaks, shoulders, smooth, summits, told_apart
 from infoatlas_rl.keystates.settings import KeyStateConfig
 from infoatlas_rl.keystates.trajectories import MIN_TRAJECTORIES, TrajectorySet, require_trajectories
 from infoatlas_rl.loss import InfoAtlasLoss
@@ -225,13 +225,15 @@ class KeyStateFinder:
                 found = shoulders(found, inner, score, places[score[places] >= least], config.gap)
             return divided(found[:inner], inner, self.ticks, config.gap)
         last = self.epoch >= config.epochs
-        least = max(config.worth, SURELY * self.chance if last else 0.0)
+        least = SURELY * self.chance if last else 0.0
         # The peak of the score may be a tick or two from that of the information.
-        chosen = [tick for tick in found if information[max(0, tick - PEAK) : tick + PEAK + 1].max() >= least]
+        told = {tick: float(information[max(0, tick - PEAK) : tick + PEAK + 1].max()) for tick in found}
+        level = told_apart(list(told.values()), config.worth, least)
+        chosen = [tick for tick in found if told[tick] >= level]
         if not chosen and last:
             asked = (
-                f"worth={least:g} are asked for"
-                if least == config.worth
+                f"worth={config.worth:g} are asked for"
+                if least <= config.worth
                 else f"chance tells up to {self.chance:.3f}, of which {SURELY:g} times are asked for"
             )
             raise NothingFoundError(

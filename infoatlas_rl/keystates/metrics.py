@@ -47,6 +47,8 @@ def score_key_states(steps: Sequence[Steps], events: Events, window: int = WINDO
     """Compare key states, an array of steps per demonstration, with the events ``{name: step or None}`` of each."""
     if len(steps) != len(events):
         raise ValueError(f"{len(steps)} rows of key states for {len(events)} demonstrations")
+    if empty := [number for number, row in enumerate(steps) if len(row) == 0]:
+        raise ValueError(f"demonstration {empty[0]} has no key states; the last one is the final state, of every demonstration")
     errors: dict[str, list[int]] = {}
     nearest: dict[str, list[bool]] = {}
     to_next: list[int] = []

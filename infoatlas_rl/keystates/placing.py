@@ -15,6 +15,8 @@ KERNEL = 0.7
 """Standard deviation, in ticks, of the kernel that measured information is averaged with."""
 LEVEL = 1e-6
 """Scores that differ by less are alike."""
+DOUBT = 1.5
+"""The information that is asked for may be so many times more or less, if that tells peaks apart better."""
 
 
 def smooth(values: Array, deviation: float = KERNEL) -> Array:
@@ -33,6 +35,25 @@ def peaks(score: Array, places: NDArray[np.int64], gap: float) -> list[int]:
         if highest and _fits(tick, [0, *found], len(score), gap):
             found.append(int(tick))
     return found
+
+
+def told_apart(heights: list[float], worth: float, least: float) -> float:
+    """The height from which on peaks count: ``worth``, or up to :data:`DOUBT` times more or less, where the gap between two of
+    them, as a ratio, is widest. What lies just at the limit would be in or out by the noise of the measurement.
+
+    Args:
+        least: no height below it counts, and none if the highest is below ``worth``.
+    """
+    worth, floor = max(worth, least), max(worth / DOUBT**2, least, LEVEL)
+    ordered = sorted([height for height in heights if height > floor], reverse=True)
+    if not ordered or ordered[0] < worth:
+        return worth
+    within = [
+        (above / below, above)
+        for above, below in zip(ordered, [*ordered[1:], floor], strict=True)
+        if above >= worth / DOUBT and below <= worth * DOUBT
+    ]
+    return max(within, default=(1.0, worth))[1]
 
 
 def shoulders(chosen: list[int], count: int, score: Array, places: NDArray[np.int64], gap: float) -> list[int]:

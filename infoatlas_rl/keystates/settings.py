@@ -17,9 +17,10 @@ class KeyStateConfig:
     method: str = "stages"
     """Or "maxmi", see :mod:`infoatlas_rl.keystates.maxmi`."""
     concepts: int | None = None
-    """K, the last of which is the final state. None: all places that tell ``worth`` nats about the motion around them."""
+    """K, the last of which is the final state. None: all places that tell about ``worth`` nats of the motion around them."""
     worth: float = 0.06
-    """Information, in nats, for which a key state is placed where ``concepts`` is None."""
+    """Information, in nats, for which a key state is placed where ``concepts`` is None; up to 1.5 times more or less, where
+    that tells peaks apart better."""
     delta: int = 2
     """Ticks between the two states of a motion, and the look-back of the MI profile."""
     window: int = 3

@@ -17,6 +17,7 @@ learned.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -90,6 +91,7 @@ class Independence:
         self.calls = 0
         self._generator = torch.Generator().manual_seed(self.seed)
         self._kept = Memory(self.memory)
+        self._offsets: tuple[Tensor, ...] = ()
         self._weights: list[Tensor] = []
         self._sines: tuple[Tensor, Tensor] | None = None
         self._moments: list[Tensor] = []
@@ -108,6 +110,7 @@ class Independence:
         if fresh:
             with outside_transforms():
                 self._begin(x, y)
+            self._offsets = tuple(_middle(side) for side in (x, y))
             self._remember(x, y)
         elif self._kept.sides[0].device != x.device:
             self.restore(_moved(self.state(), x.device))
@@ -121,7 +124,7 @@ class Independence:
             self._frame = self._solve()
         if learn:
             self._train(self._frame)
-        f, g = self._features(x, y, self._frame)
+        f, g = self._features(*self._centred(x, y), self._frame)
         penalty = _correlation(f, g, self._frame.linear).square().sum()
         penalty = penalty + NONLINEAR * _correlation(f, g, self._frame.nonlinear).square().sum()
         strength = min(1.0, (self.calls + 1) / RAMP)
@@ -139,6 +142,7 @@ class Independence:
             "calls": self.calls,
             "generator": self._generator.get_state(),
             "sides": list(self._kept.sides),
+            "offsets": list(self._offsets),
             "weights": [w.detach().clone() for w in self._weights],
             "sines": None if self._sines is None else list(self._sines),
             "moments": [m.clone() for m in self._moments],
@@ -149,7 +153,7 @@ class Independence:
         """Go on where :meth:`state` was taken."""
         self.calls = int(state["calls"])
         self._generator.set_state(state["generator"].cpu())
-        self._kept.sides = tuple(state["sides"])
+        self._kept.sides, self._offsets = tuple(state["sides"]), tuple(state["offsets"])
         self._weights = [w.clone() for w in state["weights"]]
         self._sines = None if state["sines"] is None else tuple(state["sines"])
         self._moments = [m.clone() for m in state["moments"]]
@@ -160,24 +164,29 @@ class Independence:
 
     def _remember(self, x: Tensor, y: Tensor) -> None:
         """With zeros in rows that are not finite, which would spoil all calls to come."""
-        x, y = _single(x), _single(y)
+        x, y = self._centred(x, y)
         finite = (torch.isfinite(x).all(1) & torch.isfinite(y).all(1)).unsqueeze(1)
         self._kept.add(*(torch.where(finite, side, 0.0) for side in (x, y)))
 
+    def _centred(self, x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        """In single precision, less what the first batch was around: of times since 1970 seconds would be lost."""
+        return tuple(_single(_at_least_single(side) - offset) for side, offset in zip((x, y), self._offsets, strict=True))
+
     def _begin(self, x: Tensor, y: Tensor) -> None:
         dx, dy, device = x.shape[1], y.shape[1], x.device
+        uniform = partial(torch.rand, generator=self._generator, dtype=torch.float32)
 
         def layer(inputs: int) -> list[Tensor]:
             bound = 1 / math.sqrt(inputs)
             shapes = ((WIDTH, inputs), (WIDTH,))
-            return [(2 * torch.rand(shape, generator=self._generator) - 1).mul_(bound).to(device) for shape in shapes]
+            return [(2 * uniform(*shape) - 1).mul_(bound).to(device) for shape in shapes]
 
         self._weights = [*layer(dx), *layer(WIDTH)]
         self._moments = [torch.zeros_like(w) for w in self._weights * 2]
-        direction = F.normalize(torch.randn(dy, SINES, generator=self._generator), dim=0)
+        direction = F.normalize(torch.randn(dy, SINES, generator=self._generator, dtype=torch.float32), dim=0)
         low, high = math.log(0.3), math.log(2.0)
-        frequency = torch.exp(low + (high - low) * torch.rand(SINES, generator=self._generator))
-        phase = 2 * math.pi * torch.rand(SINES, generator=self._generator)
+        frequency = torch.exp(low + (high - low) * uniform(SINES))
+        phase = 2 * math.pi * uniform(SINES)
         self._sines = (direction * frequency).to(device), phase.to(device)
 
     def _features_of_x(self, u: Tensor) -> Tensor:
@@ -189,8 +198,8 @@ class Independence:
         return torch.cat([v, torch.sin(v @ self._sines[0] + self._sines[1])], dim=1)
 
     def _features(self, x: Tensor, y: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-        f = self._features_of_x((_single(x) - frame.white_x[0]) @ frame.white_x[1])
-        g = self._features_of_y((_single(y) - frame.white_y[0]) @ frame.white_y[1])
+        f = self._features_of_x((x - frame.white_x[0]) @ frame.white_x[1])
+        g = self._features_of_y((y - frame.white_y[0]) @ frame.white_y[1])
         return (f - frame.scale_x[0]) / frame.scale_x[1], (g - frame.scale_y[0]) / frame.scale_y[1]
 
     @torch.no_grad()
@@ -252,8 +261,17 @@ def _moved(state: Any, device: torch.device) -> Any:
     return type(state)(_moved(part, device) for part in state) if isinstance(state, list | tuple) else state
 
 
+def _middle(samples: Tensor) -> Tensor:
+    """Medians ``(d,)`` of the columns, 0 where there is none."""
+    return torch.nan_to_num(_at_least_single(samples.detach()).nanmedian(0).values, 0.0, 0.0, 0.0)
+
+
+def _at_least_single(samples: Tensor) -> Tensor:
+    return samples if samples.dtype == torch.float64 else samples.float()
+
+
 def _single(samples: Tensor) -> Tensor:
-    return samples.clamp(-LARGEST, LARGEST).float() if samples.dtype in (torch.float32, torch.float64) else samples.float()
+    return samples.clamp(-LARGEST, LARGEST).float()
 
 
 def _correlation(f: Tensor, g: Tensor, pairs: Pairs) -> Tensor:

@@ -88,7 +88,9 @@ def test_constant_columns_tell_nothing():
 def test_pairs_between_two_lists_are_those_of_all_pairs_and_processes_change_nothing():
     data = columns(n=100)
     whole, some = pairwise_mi(data), pairwise_mi(data, between=(["a"], ["c", "class", "a"]))
-    np.testing.assert_array_equal(some.mi[0, 2:], whole.mi[0, 2:])
+    # Up to rounding, which depends on what is estimated together, and which a nearly separable class enlarges up to 1e-3. A pair
+    # in the place of another would be 0.1 off.
+    np.testing.assert_allclose(some.mi[0, 2:], whole.mi[0, 2:], atol=5e-3)
     assert np.isnan(some.mi[[0, 2], [1, 3]]).all()
     assert [pair[:2] for pair in some.ranked()] == [("a", "class"), ("a", "c")]
     array = np.stack([data[name] for name in "abc"], axis=1)
@@ -96,8 +98,6 @@ def test_pairs_between_two_lists_are_those_of_all_pairs_and_processes_change_not
     assert pairwise_mi(data, between=("class", ["a"])).ranked()[0][:2] == ("a", "class")
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         wide = {f"{name}{copy}": values for copy in range(3) for name, values in data.items()}  # more than one tile
-        # Up to rounding, which depends on threads and memory, and which a nearly separable class enlarges up to 1e-3. A pair
-        # in the place of another would be 0.1 off.
         np.testing.assert_allclose(pairwise_mi(wide, map=pool.map).mi, pairwise_mi(wide).mi, atol=5e-3)
     with pytest.raises(ValueError, match="between: 'd' is no column; they are a, b, c, class"):
         pairwise_mi(data, between=(["a"], ["d"]))

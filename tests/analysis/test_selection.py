@@ -57,6 +57,8 @@ def test_many_integers_are_taken_as_classes_with_a_warning_and_objects_of_number
     with pytest.warns(UserWarning, match="different integers, which are taken as classes"):
         feature_information(x, np.round(10 * target).astype(int))
     np.testing.assert_array_equal(feature_information(x, target.astype(object)), feature_information(x, target))
+    labels = rng.integers(0, 5, size=200)
+    np.testing.assert_array_equal(feature_information(x, labels.astype(object)), feature_information(x, labels))
 
 
 def test_masked_and_empty_features_are_refused():

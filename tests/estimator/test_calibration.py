@@ -2,6 +2,7 @@ import torch
 
 from infoatlas_rl.estimator.calibration import (
     DISAGREEMENT,
+    LARGEST,
     LEVELS,
     STATISTICS,
     CalibratedHead,
@@ -127,3 +128,10 @@ def test_the_released_head_is_calibrated_on_unseen_problems(model):
         bound_errors += list(abs(result.bound - truth))
     assert 0.8 < sum(covered) / len(covered) < 0.98
     assert sum(errors) < 0.8 * sum(bound_errors)
+
+
+def test_intervals_of_few_samples_in_many_dimensions_end_somewhere(model):
+    x, y = torch.randn(2, 8, 16, 15, generator=torch.Generator().manual_seed(3))
+    high = model.quantiles(model(x, y))[:, -1]
+    assert float(high.max()) <= LARGEST
+    assert float(high.min()) < 10  # it is not all there is to say

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from infoatlas_rl import InfoAtlas, InfoAtlasConfig, estimate_mi
+from infoatlas_rl import InfoAtlas, InfoAtlasConfig, InfoAtlasLoss, estimate_mi
 from infoatlas_rl.estimator.bounds import donsker_varadhan, info_nce
 from infoatlas_rl.estimator.estimate import OutsideTrainingRangeWarning, _in_sample
 from infoatlas_rl.estimator.model import load_pretrained
@@ -114,6 +114,10 @@ def test_estimates_do_not_depend_on_the_types_around_them(model):
     try:
         double = InfoAtlas.from_pretrained().estimate(x, y, slices=3, k=2, cross_fit=True)
         assert (double.mi, double.bound) == pytest.approx((expected.mi, expected.bound), abs=1e-5)  # rounding
+        wide = torch.randn(200, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+        assert InfoAtlas.from_pretrained().estimate(wide, wide + 1).mi > 1  # by way of projections
+        penalty = InfoAtlasLoss(direction="minimise")(x.requires_grad_(), y)
+        assert penalty.dtype == torch.float32
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -336,6 +340,8 @@ def test_large_integers_keep_their_order(model):
     for offset in (1_700_000_000_000_000_000, 2**62):
         assert model.estimate(t + offset, y).mi == small
         assert model.estimate(torch.from_numpy(t + offset), torch.from_numpy(y)).mi == small
+    for offset, step in ((2**62, 1), (2**63 + 5, 1), (0, 2**55)):  # beyond what signed integers hold
+        assert model.estimate(np.uint64(offset) + t.astype(np.uint64) * np.uint64(step), y).mi == small
     times = np.datetime64("2026-01-01T00:00:00.000000000") + t.astype("timedelta64[ns]")
     assert model.estimate(times, y).mi == small
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from infoatlas_rl import estimate_mi
+from infoatlas_rl import InfoAtlas, estimate_mi
 from infoatlas_rl.estimator.projection import Projections, canonical_maps
 
 
@@ -71,3 +71,29 @@ def test_projections_need_samples(rng):
     x, y = torch.randn(2, 40, 30, generator=rng)
     with pytest.raises(ValueError, match="to find projections of 30 dimensions at least 64 are needed; pass slices=25"):
         estimate_mi(x, y)
+
+
+def test_nonlinear_projections_are_kept_only_where_they_say_something_new(rng):
+    found = []
+    for lengths in (False, True):
+        x, y = torch.randn(2, 4000, 30, generator=rng)
+        if lengths:  # nothing linear
+            y[:, 0] = x[:, :2].norm(dim=1) + 0.1 * y[:, 0]
+        else:  # functions of the one pair of canonical variates are correlated, too
+            y = 0.3 * (y + x.sum(1, keepdim=True) / math.sqrt(30))
+        turn = torch.linalg.qr(torch.randn(30, 30, generator=rng)).Q
+        x, y = x @ turn, y @ turn
+        maps = Projections(x, y, 20), Projections(x, y, 20, worth=bound_of_a_critic)
+        found.append([m.x(x).shape[1] for m in maps])
+        if not lengths:
+            truth = 0.5 * math.log(1 + 30)  # all of it in the mean of the columns of y
+            estimate = estimate_mi(x, y)
+            assert 0.9 * truth < estimate.mi < 1.1 * truth
+            assert 0.85 * truth < estimate.bound < 1.1 * truth
+    (all_linear, new_linear), (all_lengths, new_lengths) = found
+    assert new_linear < all_linear
+    assert new_lengths == all_lengths > 1
+
+
+def bound_of_a_critic(x, y):
+    return InfoAtlas.from_pretrained().estimate(x, y, cross_fit=True).bound

@@ -11,6 +11,7 @@ import torch
 from hypothesis import strategies as st
 
 from infoatlas_rl import InfoAtlasLoss, estimate_mi, pairwise_mi
+from infoatlas_rl.estimator.calibration import LARGEST
 from tests.hostile.conftest import cases, refused
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -134,6 +135,7 @@ def test_an_estimate_is_finite_or_refused(pair, options, arrays):
             return refused(error)
     low, high = found.interval
     assert np.isfinite([found.mi, low, high, found.bound]).all(), found
+    assert np.max(high) <= LARGEST
     assert np.all((np.asarray(low) >= 0) & (low <= np.asarray(found.mi)) & (found.mi <= np.asarray(high))), found
 
 

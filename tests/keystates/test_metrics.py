@@ -37,3 +37,8 @@ def test_consistency_is_the_spread_over_demonstrations():
 def test_agreement_counts_demonstrations_and_key_states():
     assert agreement(np.array([[1, 20], [1, 20]]), np.array([[3, 24], [3, 30]])) == (0.5, 0.75)
     assert agreement(np.array([[1, 20]]), np.array([[1, 10, 20]])) == (0.0, 0.0)
+
+
+def test_a_demonstration_without_key_states_is_named():
+    with pytest.raises(ValueError, match="demonstration 1 has no key states"):
+        score_key_states([np.array([3]), np.array([], dtype=int)], [{"a": 3}, {"a": 3}])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet
-from infoatlas_rl.keystates.placing import divided, peaks, shoulders, smooth, summits
+from infoatlas_rl.keystates.placing import divided, peaks, shoulders, smooth, summits, told_apart
 
 
 class Known:
@@ -145,3 +145,26 @@ def test_key_states_are_drawn_to_where_demonstrations_are_at_the_same_time():
         places[weight] = run.cuts[1] / run.ticks
     assert places[0.0] < 0.45
     assert places[30.0] == pytest.approx(0.5, abs=0.05)  # two ticks
+
+
+@pytest.mark.parametrize(
+    ("heights", "least", "counted"),
+    [
+        ([0.40, 0.30, 0.02], 0.0, 2),
+        ([0.40, 0.13, 0.061, 0.059, 0.043], 0.0, 2),  # two at the limit, as far from what is below as from each other
+        ([0.40, 0.13, 0.058, 0.062, 0.043], 0.0, 2),  # measured once more
+        ([0.40, 0.13, 0.061, 0.01], 0.0, 3),
+        ([0.40, 0.13, 0.059, 0.01], 0.0, 3),  # measured once more
+        ([0.40, 0.13, 0.058, 0.01], 0.05, 2),  # chance tells nearly as much
+        ([0.40, 0.13, 0.035, 0.01], 0.0, 2),  # a gap below what is asked for by more than the doubt is no reason
+        ([0.059, 0.01], 0.0, 0),
+        ([0.40, 0.09], 0.1, 1),
+        ([0.09, 0.07], 0.1, 0),
+        ([], 0.0, 0),
+    ],
+)
+def test_peaks_at_the_limit_count_or_not_by_the_widest_gap(heights, least, counted):
+    assert told_apart(heights, 0.0, 0.0) <= min(heights, default=0.0)
+    level = told_apart(heights, 0.06, least)
+    assert sum(height >= level for height in heights) == counted
+    assert told_apart(heights[::-1], 0.06, least) == level

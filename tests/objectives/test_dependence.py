@@ -81,6 +81,16 @@ def test_units_do_not_matter_to_canonical_information():
     torch.testing.assert_close(gradient * scale.detach(), torch.zeros(2), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("unit", [1e-30, 1e-10, 1e10])
+def test_no_unit_is_too_small_or_too_large_for_the_gradient(unit):
+    x, y = correlated(256, [0.9, 0.5], batch=1)
+    gradients = []
+    for scale in (1.0, unit):
+        x = x.detach().requires_grad_()
+        gradients.append(torch.autograd.grad(dependence(x, y * scale, views=False).sum(), x)[0])
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)  # rounding
+
+
 def test_a_code_that_has_collapsed_is_spread_again():
     """The second column of a code says as much as the first but hardly varies: gradient steps make it grow."""
     x, y = correlated(256, [0.9, 0.9], batch=1)
@@ -90,9 +100,10 @@ def test_a_code_that_has_collapsed_is_spread_again():
 
 
 def test_degenerate_samples_give_finite_values_and_gradients():
-    constant = torch.zeros(1, 16, 3)
-    for x in (constant, torch.ones(1, 16, 3) * 1e6, torch.randn(1, 16, 1).expand(1, 16, 3) * 1e-6):
+    generator = torch.Generator().manual_seed(0)
+    y, column = torch.randn(1, 16, 3, generator=generator), torch.randn(1, 16, 1, generator=generator)
+    for x in (torch.zeros(1, 16, 3), torch.ones(1, 16, 3) * 1e6, column.expand(1, 16, 3) * 1e-6):
         x = x.clone().requires_grad_()
-        value = dependence(x, torch.randn(1, 16, 3), views=True)
+        value = dependence(x, y, views=True)
         (gradient,) = torch.autograd.grad(value.sum(), x)
         assert bool(torch.isfinite(value).all() and torch.isfinite(gradient).all())

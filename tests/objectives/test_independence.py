@@ -29,6 +29,21 @@ def test_dependence_that_no_linear_map_shows_is_found():
     assert float(trained(dependent=False)) < 0.02
 
 
+def test_an_offset_of_times_hides_nothing():
+    """Seconds of a minute, since 1970: in single precision they would all be one."""
+    found = []
+    for offset in (0.0, 1.7e9):
+        generator = torch.Generator().manual_seed(0)
+        penalty = Independence()
+        for _ in range(20):
+            second = 60 * torch.rand(256, 1, generator=generator, dtype=torch.float64)
+            x = torch.cat([second / 60, torch.randn(256, 2, generator=generator, dtype=torch.float64)], 1)
+            last = penalty(x, second + offset)
+        found.append(float(last))
+    assert found[1] == pytest.approx(found[0], rel=0.01)  # the offsets are rounded to 2e-7 s
+    assert found[0] > 0.01
+
+
 def test_an_encoder_loses_the_nuisance_and_keeps_the_rest():
     """The task wants signal and nuisance alike; with the penalty the code holds the signal alone."""
     generator = torch.Generator().manual_seed(0)

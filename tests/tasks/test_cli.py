@@ -38,6 +38,7 @@ def test_mi_prints_what_estimate_mi_says(table, capsys):
     [
         (["--x", "x", "--y", "z"], "no column 'z'"),
         (["--x", "x", "--y", "y", "--slices", "0"], "slices has to be at least 1"),
+        (["--x", "x", "--y", "y", "--given", ""], "no column ''"),
     ],
 )
 def test_mi_answers_mistakes_in_one_line(table, capsys, options, message):
