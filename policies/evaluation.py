@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from infoatlas_rl.files import sha256
-from infoatlas_rl.maniskill.tasks import Task
+from infoatlas_rl.files import require_same_run, sha256
+from infoatlas_rl.maniskill.tasks import Task, describe
 from infoatlas_rl.policies.environment import StateEnv
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import evaluation_scenes
@@ -168,7 +168,9 @@ class Evaluation:
             WeightsError: the file is no policy for this task.
             ValueError: the task has no policies, or there are no such scenes.
         """
-        _, record = KeyStatePolicy.load_with_record(policy, task.name)
+        trained, record = KeyStatePolicy.load_with_record(policy, task.name)
+        there, here = ({"name": said} if isinstance(said, str) else said for said in map(describe, (trained.task, task)))
+        require_same_run(policy, there, here, "train it again, or evaluate it with the file that it was trained with")
         seeds = evaluation_scenes(task.name, record, split, first_seed=first_seed, episodes=episodes)
         whole = first_seed is None and episodes is None
         return cls(policy, sha256(policy), record, task, split, seeds, whole, stop_at_success)

@@ -112,6 +112,10 @@ class LearnerConfig:
         if self.prior and (self.algorithm, self.start, self.reward) != ("sac", "scratch", "sparse"):
             asked = f"algorithm={self.algorithm} start={self.start} reward={self.reward}"
             raise ValueError(f"prior=true needs algorithm=sac start=scratch reward=sparse, not {asked}")
+        if self.prior and self.stop_at_success:
+            raise ValueError(
+                "prior=true needs stop_at_success=false: demonstrations go on after success, and are paid for it in every step"
+            )
         if self.horizon is not None and (not isinstance(self.horizon, int) or self.horizon < 1):
             raise ValueError(f"horizon has to be a number of steps, at least 1, or null, not {self.horizon!r}")
         if self.seed < 0:

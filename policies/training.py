@@ -27,6 +27,9 @@ from infoatlas_rl.policies.evaluation import evaluate, summary
 from infoatlas_rl.policies.policy import KeyStatePolicy, PolicyConfig
 from infoatlas_rl.records import write_json
 
+SAME = 1e-3
+"""States that differ by less are the same, in m and rad."""
+
 
 @dataclass(frozen=True)
 class ValidationConfig:
@@ -55,6 +58,27 @@ class ValidationConfig:
         return sorted({max(1, round(share * last)) for share in self.rounds} | {last})
 
 
+def key_states_of(demos: DemonstrationSet, path: Path | str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps ``(n, k)`` and states ``(n, k, 100)`` of the key states of n demonstrations.
+
+    Raises:
+        ValueError: the file is missing, or is of other demonstrations, of the same scenes maybe.
+    """
+    steps, states = read_key_states(path, [demo.seed for demo in demos])
+    if too_late := [demo.seed for demo, row in zip(demos, steps) if row.max() >= len(demo)]:
+        raise ValueError(f"{path}: key states after the end of demonstrations {too_late[:5]}")
+    same = [
+        there.shape[1:] == demo.states.shape[1:] and np.allclose(there, demo.states[row], atol=SAME)
+        for demo, row, there in zip(demos, steps, states)
+    ]
+    if not all(same):
+        seed = demos.demonstrations[same.index(False)].seed
+        raise ValueError(
+            f"{path} is of other demonstrations than {demos.path}: with seed {seed} these are in other states at its steps"
+        )
+    return steps, states
+
+
 def key_steps(demos: DemonstrationSet, count: int, arm: str, path: Path | str | None) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """Steps ``(n, count)`` of the key states of an arm, and where they are from.
 
@@ -69,11 +93,9 @@ def key_steps(demos: DemonstrationSet, count: int, arm: str, path: Path | str | 
     """
     if path is None:
         return np.asarray(evenly_spaced(np.array([len(demo) for demo in demos]), count)), {"arm": arm}
-    steps, _ = read_key_states(path, [demo.seed for demo in demos])
+    steps, _ = key_states_of(demos, path)
     if steps.shape[1] != count:
         raise ValueError(f"{path} holds {steps.shape[1]} key states a demonstration, the policy needs {count}")
-    if too_late := [demo.seed for demo, row in zip(demos, steps) if row.max() >= len(demo)]:
-        raise ValueError(f"{path}: key states after the end of demonstrations {too_late[:5]}")
     weights = weights_of_key_states(path)
     return steps, {"arm": arm, "path": str(path), "sha256": sha256(path), "weights_sha256": weights}
 

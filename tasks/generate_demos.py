@@ -20,7 +20,7 @@ from infoatlas_rl.maniskill.tasks import configured_task
 from infoatlas_rl.policies.cuts import CUTS, find_cuts
 from infoatlas_rl.policies.generation import generate_demonstrations, generated_path, make_plan
 from infoatlas_rl.policies.references import describe
-from infoatlas_rl.tasks.shell.options import defaults_of_discovery, hydra_main
+from infoatlas_rl.tasks.shell.options import defaults_of_discovery, hydra_main, typed_env
 from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.tasks.shell.sources import demonstrations
 
@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> None:
         report = generate_demonstrations(demos, plan, path, **cfg.generate, progress=lambda done, _, note: bar(done, note))
     print(report.text("replayed in new scenes"))
     print(f"{time.monotonic() - began:.0f} s")
-    print(f"train on them: python tasks/train_policy.py env={cfg.env.name} keystates=none demos.path={path}")
+    print(f"train on them: python tasks/train_policy.py env={typed_env(cfg.env.name)} keystates=none demos.path={path}")
 
 
 if __name__ == "__main__":

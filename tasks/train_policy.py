@@ -24,7 +24,7 @@ from infoatlas_rl.policies.protocol import policy_task
 from infoatlas_rl.policies.training import PolicyTraining, ValidationConfig, key_steps
 from infoatlas_rl.records import provenance
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.shell.options import defaults, hydra_main
+from infoatlas_rl.tasks.shell.options import defaults, hydra_main, typed_env
 from infoatlas_rl.tasks.shell.progress import RunLog, progress_bar
 from infoatlas_rl.tasks.shell.sources import demonstrations
 
@@ -36,6 +36,8 @@ defaults("train_policy/validation", ValidationConfig)
 def train(cfg: DictConfig) -> Path:
     """The whole job; returns the file of the policy."""
     task, out, arm = policy_task(cfg.env.task), Path(cfg.out), cfg.keystates
+    if cfg.env.concepts is None and "${" in str(OmegaConf.to_container(cfg.policy)["key_states"]):
+        raise ValueError("env.concepts=null: a policy has a number of key states; say env.concepts=K, as many as were discovered")
     policy, config, validation = (OmegaConf.to_object(cfg[name]) for name in ("policy", "training", "validation"))
     if policy.task != describe(task):
         raise ValueError(f"policy.task={policy.task} is no choice: with env={task.name} it is {task.name}")
@@ -57,7 +59,7 @@ def train(cfg: DictConfig) -> Path:
         }
         path = _run(PolicyTraining(demos, steps, policy, config, validation, out, record), task.name, resume=cfg.resume)
     print(f"policy: {path}")
-    print(f"evaluate it: python tasks/evaluate_policy.py env={task.name} policy={path}")
+    print(f"evaluate it: python tasks/evaluate_policy.py env={typed_env(task.name)} policy={path}")
     return path
 
 
@@ -87,6 +89,7 @@ def _remedy(cfg: DictConfig) -> str:
     """The command that makes the key states that the options need, or the option that takes those that are there."""
     env, here = cfg.env, Path(cfg.keystates.path)
     command = cfg.keystates.command or f"python tasks/discover_keystates.py env={env.name}"
+    command = command.replace(f"env={env.name}", f"env={typed_env(env.name)}")
     usual = {"path": None, "count": 50 if "experiment=quick" in command else 500, "first_seed": 0}
     options = [f"demos.{name}={cfg.demos[name]}" for name, value in usual.items() if cfg.demos[name] != value]
     options += [f"env.concepts={cfg.policy.key_states}"] if cfg.policy.key_states != env.concepts else []

@@ -27,9 +27,10 @@ from infoatlas_rl.policies.learner import ALGORITHMS, CurveConfig, LearnerConfig
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task
 from infoatlas_rl.policies.reinforcement import Learning, finished
+from infoatlas_rl.policies.training import key_states_of
 from infoatlas_rl.records import provenance
 from infoatlas_rl.tables import Table
-from infoatlas_rl.tasks.shell.options import hydra_main
+from infoatlas_rl.tasks.shell.options import hydra_main, typed_env
 from infoatlas_rl.tasks.shell.sources import demonstrations
 
 GIVEN = ("task", "options")
@@ -79,9 +80,9 @@ def _nearest(cfg: DictConfig) -> tuple[Nearest, DemonstrationSet]:
     try:
         read_key_states(cfg.keystates_path, [])  # there before anything is collected
         demos = demonstrations(cfg, policy_task(cfg.env.task))
-        _, states = read_key_states(cfg.keystates_path, [demo.seed for demo in demos])
+        _, states = key_states_of(demos, cfg.keystates_path)
     except ValueError as error:
-        raise ValueError(f"{error}; make them with: python tasks/discover_keystates.py env={cfg.env.name}") from error
+        raise ValueError(f"{error}; make them with: python tasks/discover_keystates.py env={typed_env(cfg.env.name)}") from error
     return (states, np.stack([demo.states[0] for demo in demos])), demos
 
 

@@ -18,6 +18,7 @@ from infoatlas_rl.columns import missing_in
 from infoatlas_rl.estimator.bounds import BOUNDS
 from infoatlas_rl.estimator.canonical import TRAINED_SAMPLES
 from infoatlas_rl.estimator.critic import Critic
+from infoatlas_rl.estimator.derived import without_derived
 from infoatlas_rl.estimator.projection import Projections
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
 
@@ -128,6 +129,8 @@ def estimate(
     x, y, batched = check_samples(x, y, None, classes=classes)
     dims = x.shape[2], y.shape[2]
     x, y = without_constants(x), without_constants(y)
+    if slices is None:
+        x, y = without_derived(x), without_derived(y)
     limit, most = model.config.max_dim, max(x.shape[2], y.shape[2])
     if slices is None and most > limit and x.shape[1] < LEAST_TO_PROJECT:
         raise ValueError(

@@ -47,7 +47,8 @@ def load_trajectories(path: Path | str) -> tuple[list[str], list[Array]]:
 
 
 def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Steps ``(n, k)`` and states ``(n, k, 100)`` of the key states of demonstrations, from ``keystates.npz``.
+    """Steps ``(n, k)`` and states ``(n, k, 100)`` of the key states of demonstrations, from ``keystates.npz``; several of one
+    seed are taken in the order of the file.
 
     Raises:
         ValueError: no such file, a damaged one, or not all demonstrations are in it.
@@ -72,13 +73,16 @@ def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.
             )
     if arrays["step"].size and arrays["step"].min() < 0:
         raise ValueError(f"{path}: step {arrays['step'].min()} of a key state is before the beginning; {_DISCOVER}")
-    row_of = {int(seed): row for row, seed in enumerate(arrays["seed"])}
-    if absent := [seed for seed in seeds if seed not in row_of]:
+    rows_of: dict[int, list[int]] = {}
+    for row, seed in enumerate(arrays["seed"]):
+        rows_of.setdefault(int(seed), []).append(row)
+    nth = [list(seeds[:number]).count(seed) for number, seed in enumerate(seeds)]  # there may be several of a scene
+    if absent := [seed for seed, n in zip(seeds, nth, strict=True) if n >= len(rows_of.get(seed, []))]:
         raise ValueError(
-            f"{path} holds key states of {len(row_of)} demonstrations; {len(absent)} of the {len(seeds)} that are needed "
+            f"{path} holds key states of {len(arrays['seed'])} demonstrations; {len(absent)} of the {len(seeds)} that are needed "
             f"are not among them (seed {absent[0]}, for one)"
         )
-    rows = [row_of[seed] for seed in seeds]
+    rows = [rows_of[seed][n] for seed, n in zip(seeds, nth, strict=True)]
     return arrays["step"][rows], arrays["states"][rows]
 
 

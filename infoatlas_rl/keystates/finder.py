@@ -250,7 +250,9 @@ class KeyStateFinder:
             return 0.0
         if self._chance is None:
             apart = TrajectorySet(turned(self.trajectories.states, np.random.default_rng(self.config.seed)), self.config.delta)
-            finder = KeyStateFinder(apart, self.estimator, replace(self.config, concepts=2, epochs=CHANCE_EPOCHS))
+            finder = KeyStateFinder(
+                apart, self.estimator, replace(self.config, concepts=2, gap=KeyStateConfig.gap, epochs=CHANCE_EPOCHS)
+            )
             for _ in finder.fit():
                 pass
             self._chance = float(finder.information.max())

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from infoatlas_rl.files import one_line
 from infoatlas_rl.maniskill.envs import make_env, read_geometry
-from infoatlas_rl.maniskill.states import encode_states, plain_states, positions
+from infoatlas_rl.maniskill.states import encode_states, plain_states, positions, without_jumps
 from infoatlas_rl.maniskill.tasks import Geometry, Task
 
 Array = NDArray[np.float64]
@@ -47,7 +47,10 @@ class Demonstration:
     env_states: dict[str, dict[str, NDArray[np.float32]]]
     """The raw simulation states, to set an environment to a step of the episode."""
     stage_ends: tuple[int, ...] = ()
-    """Steps at which the motion planner ended a path or a movement of the gripper, where our collector noted them."""
+    """Steps at which the motion planner ended a path or a movement of the gripper, where our collector noted them; of generated
+    demonstrations the ends of the stretches that were replayed."""
+    planned: bool = False
+    """These are the motion planner's."""
     success: NDArray[np.bool_] | None = None
     """``(t,)``, whether the task was solved after every action, where that was recorded."""
 
@@ -83,7 +86,9 @@ class DemonstrationSet:
 def trajectory_of(demo: Demonstration, task: Task) -> Array:
     """What key states are found in, ``(t + 1, d)``: the state without velocities, for motion is taken from the positions. Of a
     task in several parts it is the plain state, as the 100-D state is about one object, and then about another."""
-    return plain_states(demo.env_states) if task.first else positions(demo.states, task)
+    if task.first:
+        return plain_states(demo.env_states)
+    return positions(demo.states if task.object is None else without_jumps(demo.states), task)
 
 
 def load_demonstrations(path: Path | str, task: Task, *, count: int | None = None) -> DemonstrationSet:
@@ -121,6 +126,7 @@ def load_demonstrations(path: Path | str, task: Task, *, count: int | None = Non
                     geometry=geometry,
                     env_states=env_states,
                     stage_ends=tuple(episode.get("stage_ends", ())),
+                    planned=meta.get("source_type") == "motionplanning",
                     success=success,
                 )
             )

@@ -63,7 +63,8 @@ def ground_truth(demo: Demonstration, task: Task) -> dict[str, int | None]:
     """The events of a demonstration; for a task without events, the stage ends that the motion planner noted, if any."""
     if task.events:
         return detect_events(demo.states, task)
-    return {f"stage {number}": min(end, len(demo) - 1) for number, end in enumerate(demo.stage_ends, start=1)}
+    ends = demo.stage_ends if demo.planned else ()  # where key states were cut is no truth about key states
+    return {f"stage {number}": min(end, len(demo) - 1) for number, end in enumerate(ends, start=1)}
 
 
 def reached(states: Array, task: Task) -> int | None:

@@ -71,6 +71,7 @@ STATE_INDEX: dict[str, slice] = _slices()
 
 
 VELOCITIES = ("qvel", "tcp_linear_velocity", "tcp_angular_velocity", "object_linear_velocity", "object_angular_velocity")
+QUATERNIONS = ("tcp_quaternion", "object_quaternion", "target_quaternion")
 AWAY = 0.06
 """The gripper has left an object when its TCP is so far from it, in m, or nearer to the next one."""
 
@@ -80,6 +81,15 @@ def positions(states: Array, task: Task) -> Array:
     if task.object is None:
         return states
     return np.delete(states, np.concatenate([np.arange(STATE_DIM)[STATE_INDEX[name]] for name in VELOCITIES]), axis=1)
+
+
+def without_jumps(states: Array) -> Array:
+    """The 100-D states ``(t, 100)`` of a trajectory with quaternions that keep the sign that they begin with: where something
+    turns by more than half a circle, the sign that makes a state unique jumps."""
+    steady = states.copy()
+    for name in QUATERNIONS:
+        steady[:, STATE_INDEX[name]] = _steady(states[:, STATE_INDEX[name]])
+    return steady
 
 
 def encode_states(env_states: Mapping[str, Any], geometry: Geometry | None, task: Task) -> Array:
@@ -181,7 +191,7 @@ def plain_states(env_states: Mapping[str, Any]) -> Array:
             parts.append(tcp[:, :3, 3])
     for values in env_states["actors"].values():
         pose = np.asarray(values, dtype=np.float64).reshape(len(values), -1)[:, :7]
-        parts += [pose[:, :3], _positive(pose[:, 3:], component=int(np.abs(pose[0, 3:]).argmax()))]
+        parts += [pose[:, :3], _steady(_positive(pose[:, 3:], component=int(np.abs(pose[0, 3:]).argmax())))]
         if tcp is not None:
             parts.append(_into(tcp, pose[:, :3]))
     return np.concatenate(parts, axis=1)
@@ -246,6 +256,12 @@ def _quaternion(rotation: Array) -> Array:
 def _positive(quaternion: Array, component: int) -> Array:
     """q and -q are the same rotation: choose the one with a non-negative ``component``."""
     return np.where(quaternion[:, component : component + 1] < 0, -quaternion, quaternion)
+
+
+def _steady(quaternion: Array) -> Array:
+    """Quaternions ``(t, 4)`` of a trajectory with the signs that are nearest to those before."""
+    turns = np.where((quaternion[1:] * quaternion[:-1]).sum(1) < 0, -1.0, 1.0)
+    return quaternion * np.concatenate([[1.0], np.cumprod(turns)])[:, None]
 
 
 def _apply(pose: Array, point: Array) -> Array:

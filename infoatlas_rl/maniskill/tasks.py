@@ -154,6 +154,8 @@ def get_task(name: str, env_id: str | None = None, horizon: int = 250, **describ
     """
     for task in TASKS.values():
         if name in (task.name, task.env_id):
+            if env_id not in (None, task.env_id) or described:
+                raise ValueError(f"task {name} is there already, and cannot be described anew; give yours another name")
             return task
     if env_id is None:
         raise ValueError(f"unknown env {name!r}; choose one of {', '.join(TASKS)}, or describe the task with its env_id")

@@ -30,8 +30,10 @@ STARTED_BY = "INFOATLAS_STARTED_BY"
 """Environment variable: the process that started this one as a part of its own work, and that it ends with."""
 MOST_THREADS = 8
 """Threads for a core."""
-OWN_ENVS: list[str] = []
-"""Tasks that files given as ``env=FILE.yaml`` describe."""
+USUAL_STEPS = 4000
+"""Training steps of a policy where the file of a task says none."""
+OWN_ENVS: dict[str, str] = {}
+"""Tasks that files given as ``env=FILE.yaml`` describe, and these files."""
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
@@ -113,11 +115,19 @@ def _own_env(argument: str) -> str:
         described = OmegaConf.load(path)
         if not isinstance(described, DictConfig) or not {"name", "task", "concepts"} <= set(described):
             raise ValueError("it lacks one of name, concepts, task")
+        if (CONFIGS / "env" / f"{described.name}.yaml").is_file():
+            raise ValueError(f"name: {described.name} is that of a task that is there already; give it another one")
     except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
         sys.exit(f"error: {path} describes no task as configs/env/PlugCharger.yaml does: {' '.join(str(error).split())}")
+    described.setdefault("training_steps", USUAL_STEPS)
     ConfigStore.instance().store(group="env", name=described.name, node=described)
-    OWN_ENVS.append(described.name)
+    OWN_ENVS[described.name] = str(path)
     return f"env={described.name}"
+
+
+def typed_env(name: str) -> str:
+    """What to type after ``env=`` for a task."""
+    return OWN_ENVS.get(name, name)
 
 
 def _quoted(argument: str) -> str:

@@ -12,7 +12,7 @@ from infoatlas_rl.maniskill.demos import load_demonstrations, recorded_env
 from infoatlas_rl.maniskill.envs import make_env, read_state
 from infoatlas_rl.maniskill.events import detect_events
 from infoatlas_rl.maniskill.panda import forward_kinematics
-from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM, STATE_INDEX, pose_matrix, positions
+from infoatlas_rl.maniskill.states import LAYOUT, STATE_DIM, STATE_INDEX, plain_states, pose_matrix, positions, without_jumps
 from infoatlas_rl.maniskill.tasks import get_task
 
 simulator = pytest.mark.simulator
@@ -90,3 +90,20 @@ def test_any_other_task_has_a_plain_state_and_no_events(tmp_path):
     env.reset(seed=demo.seed)
     np.testing.assert_allclose(read_state(env, lift), demo.states[0], atol=1e-6)
     env.close()
+
+
+def test_a_turn_by_more_than_half_a_circle_has_no_jumps():
+    angle = np.linspace(0, np.radians(260), 50)
+    states = np.zeros((50, STATE_DIM))
+    for name in ("tcp_quaternion", "object_quaternion", "target_quaternion"):
+        states[:, STATE_INDEX[name]] = [1, 0, 0, 0]
+    quaternion = np.stack([np.cos(angle / 2), 0 * angle, 0 * angle, np.sin(angle / 2)], 1)
+    states[:, STATE_INDEX["object_quaternion"]] = np.where(quaternion[:, :1] < 0, -quaternion, quaternion)
+    assert np.abs(np.diff(states, axis=0)).max() > 1
+    steady = without_jumps(states)
+    np.testing.assert_allclose(steady[:, STATE_INDEX["object_quaternion"]], quaternion, atol=1e-12)
+    others = np.delete(np.arange(STATE_DIM), STATE_INDEX["object_quaternion"])
+    np.testing.assert_array_equal(steady[:, others], states[:, others])
+    actor = np.concatenate([np.zeros((50, 3)), states[:, STATE_INDEX["object_quaternion"]], np.zeros((50, 6))], 1)
+    plain = plain_states({"articulations": {}, "actors": {"cube": actor}})
+    assert np.abs(np.diff(plain, axis=0)).max() < 0.1

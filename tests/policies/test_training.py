@@ -58,17 +58,24 @@ def test_key_states_that_do_not_fit_the_demonstrations_are_refused(tmp_path):
         def __init__(self, seed):
             self.seed = seed
 
+            self.states = np.tile(np.arange(30.0)[:, None], 100)
+
         def __len__(self):
             return 30
 
-    demos = [Demo(0), Demo(1)]
+    class Demos(list):
+        path = "few.h5"
+        demonstrations = property(list)
+
+    demos = Demos([Demo(0), Demo(1)])
     steps, about = key_steps(demos, 3, "even", None)
     assert (steps.shape, about) == ((2, 3), {"arm": "even"})
     assert (np.diff(steps) > 0).all()
     path = tmp_path / "keystates.npz"
 
     def written(step):
-        np.savez(path, seed=np.arange(2), step=np.array(step), states=np.zeros((2, 2, 100)), weights_sha256="abc")
+        states = np.tile(np.array(step, dtype=float)[..., None], 100)
+        np.savez(path, seed=np.arange(2), step=np.array(step), states=states, weights_sha256="abc")
         return path
 
     steps, about = key_steps(demos, 2, "infoatlas", written([[3, 29], [4, 29]]))
@@ -78,5 +85,9 @@ def test_key_states_that_do_not_fit_the_demonstrations_are_refused(tmp_path):
         key_steps(demos, 4, "infoatlas", path)
     with pytest.raises(ValueError, match=r"key states after the end of demonstrations \[1\]"):
         key_steps(demos, 2, "infoatlas", written([[3, 29], [4, 30]]))
+    slower = Demos([Demo(0), Demo(1)])
+    slower[1].states = slower[1].states / 2
+    with pytest.raises(ValueError, match=r"keystates.npz is of other demonstrations than few.h5: with seed 1 these are in"):
+        key_steps(slower, 2, "infoatlas", written([[3, 29], [4, 29]]))
     with pytest.raises(ValueError, match="no key states at"):
         key_steps(demos, 2, "infoatlas", tmp_path / "nowhere.npz")

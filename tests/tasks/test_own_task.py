@@ -155,6 +155,13 @@ def test_a_policy_is_trained_and_evaluated_on_a_task_of_a_file(demos, tmp_path):
     assert answer.returncode == 0, answer.stdout + answer.stderr
     path = out / "policy.safetensors"
     assert KeyStatePolicy.load(path).task.horizon == 20  # the file of the policy needs no other
+    (tmp_path / "Mine.yaml").write_text(FILE.replace("horizon: 20", "horizon: 30"))
+    said = refusal("evaluate_policy", env, f"policy={path}")
+    assert "is of another run (horizon: 20 there, 30 here); train it again" in said
+    (tmp_path / "Mine.yaml").write_text(FILE.replace("name: Mine", "name: PickCube"))
+    assert "name: PickCube is that of a task that is there already" in refusal("evaluate_policy", env, "policy=p")
+    (tmp_path / "Mine.yaml").write_text(FILE)
+    assert f"tasks/evaluate_policy.py env={tmp_path}/Mine.yaml policy=" in answer.stdout
     options = [f"policy={path}", "eval.first_seed=70000", "eval.episodes=1", f"out={tmp_path}/r.json", f"run={tmp_path}/run"]
     answer = run("tasks/evaluate_policy.py", env, *options)
     assert answer.returncode == 0, answer.stdout + answer.stderr
