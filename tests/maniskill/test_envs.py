@@ -18,6 +18,8 @@ def test_tasks_are_found_by_both_names():
     assert get_task("PegInsertion") is get_task("PegInsertionSide-v1")
     with pytest.raises(ValueError, match="unknown env 'OpenDrawer'; choose one of PickCube, StackCube, PegInsertion"):
         get_task("OpenDrawer")
+    with pytest.raises(ValueError, match="task PickCube is there already, and cannot be described anew; give yours another name"):
+        get_task("PickCube", env_id="MyPickCube-v1", horizon=77)
 
 
 @simulator

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,8 @@ pytest.importorskip("mani_skill")
 from infoatlas_rl.maniskill.collect import demo_path
 from infoatlas_rl.maniskill.demos import load_demonstrations
 from infoatlas_rl.maniskill.envs import make_env
-from infoatlas_rl.maniskill.events import detect_events, grasped, success
+from infoatlas_rl.maniskill.events import detect_events, grasped, ground_truth, success
+from infoatlas_rl.maniskill.tasks import get_task
 
 simulator = pytest.mark.simulator
 
@@ -53,3 +56,10 @@ def test_events_meet_the_stage_ends_of_the_planner(task, demo_root):
     last = np.array([happened[task.events[-1]] - demo.stage_ends[-1] for happened, demo in zip(events, demos, strict=True)])
     assert (last <= 0).all()
     assert (last > -20).all()
+
+
+def test_where_demonstrations_were_cut_is_no_ground_truth(demos):
+    task = get_task("LiftPegUpright", env_id="LiftPegUpright-v1")
+    cut = replace(demos.demonstrations[0], stage_ends=(11, 22))
+    assert ground_truth(replace(cut, planned=True), task) == {"stage 1": 11, "stage 2": 22}
+    assert ground_truth(replace(cut, planned=False), task) == {}

@@ -92,6 +92,8 @@ def test_a_learner_begins_with_demonstrations_and_goes_on_with_the_same_only(dem
     sac = {"learning_starts": 4, "batch_size": 4, "buffer_size": 30, "policy_kwargs": {"net_arch": [8]}}
     few = CurveConfig(every=10, episodes=1)
     config = LearnerConfig("PickCube", sac, steps=10, reward="sparse", prior=True, horizon=5, eval=few)
+    with pytest.raises(ValueError, match="prior=true needs stop_at_success=false"):
+        replace(config, stop_at_success=True)
     with pytest.raises(ValueError, match="prior data are for prior=true, which needs them"):
         Learning(config, tmp_path)
     with Learning(config, tmp_path, prior=demos) as learning:
