@@ -34,6 +34,7 @@ def _kept(samples: Tensor) -> list[int]:
     """Columns of samples ``(n, d)`` from which all others follow."""
     n, d = samples.shape
     everything, samples = list(range(d)), samples.double()
+    samples = samples / samples.abs().amax(0).clamp(min=torch.finfo(samples.dtype).tiny)  # whose squares are finite
     two_valued = ((samples == samples.amax(0)) | (samples == samples.amin(0))).all(0)
     scale = samples.std(0, correction=0)
     columns = (samples - samples.mean(0)) / torch.where(scale > 0, scale, 1.0)

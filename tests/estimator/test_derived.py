@@ -40,6 +40,16 @@ def test_what_says_something_of_its_own_stays(three):
     assert left_over(*torch.eye(3)[torch.arange(800) % 3].T) == 3
 
 
+@pytest.mark.parametrize("unit", [1e-250, 1e250])
+def test_units_do_not_matter(three, unit):
+    a, b, c = three
+    assert left_over(unit * a, b, unit * c) == 3
+    assert left_over(unit * a, unit * b, c, unit * (a - b)) == 3
+    spoilt = torch.stack(three, 1)
+    spoilt[5] = 1e250
+    assert left_over(*spoilt.T) == 3
+
+
 def test_rows_are_needed_for_a_function_to_be_known(rng):
     x = torch.randn(1, 12, 8, generator=rng)
     assert without_derived(x).shape == x.shape
