@@ -58,13 +58,17 @@ class ValidationConfig:
         return sorted({max(1, round(share * last)) for share in self.rounds} | {last})
 
 
-def key_states_of(demos: DemonstrationSet, path: Path | str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def key_states_of(
+    demos: DemonstrationSet, path: Path | str, count: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Steps ``(n, k)`` and states ``(n, k, 100)`` of the key states of n demonstrations.
 
     Raises:
-        ValueError: the file is missing, or is of other demonstrations, of the same scenes maybe.
+        ValueError: the file is missing, is of other demonstrations, of the same scenes maybe, or does not hold ``count`` of each.
     """
     steps, states = read_key_states(path, [demo.seed for demo in demos])
+    if count is not None and steps.shape[1] != count:
+        raise ValueError(f"{path} holds {steps.shape[1]} key states a demonstration, the policy needs {count}")
     if too_late := [demo.seed for demo, row in zip(demos, steps) if row.max() >= len(demo)]:
         raise ValueError(f"{path}: key states after the end of demonstrations {too_late[:5]}")
     same = [
@@ -93,9 +97,7 @@ def key_steps(demos: DemonstrationSet, count: int, arm: str, path: Path | str | 
     """
     if path is None:
         return np.asarray(evenly_spaced(np.array([len(demo) for demo in demos]), count)), {"arm": arm}
-    steps, _ = key_states_of(demos, path)
-    if steps.shape[1] != count:
-        raise ValueError(f"{path} holds {steps.shape[1]} key states a demonstration, the policy needs {count}")
+    steps, _ = key_states_of(demos, path, count)
     weights = weights_of_key_states(path)
     return steps, {"arm": arm, "path": str(path), "sha256": sha256(path), "weights_sha256": weights}
 
