@@ -50,7 +50,7 @@ def pointwise_information(
 
 
 def smallest(values: Tensor, k: int) -> Tensor:
-    """The k smallest of the last dimension of ``(..., n)``, ascending, ``(..., k)``: those of `topk`, in half of its time.
+    """The k smallest of the last dimension of ``(..., n)``, ascending, ``(..., k)``: those of `topk`, in less of its time.
 
     The n are split into groups; all of the k smallest are in the k groups whose smallest one is smallest.
     """
