@@ -34,15 +34,19 @@ def read_columns(path: Path | str, *selections: str, drop_missing: bool = False)
     """
     path, table = Path(path), read_table(path)
     chosen = [choose(path, list(table), selection) for selection in selections]
-    used = {name: table[name] for names in chosen for name in names}
-    kept = whole_rows(used, drop=drop_missing, remedy="--drop-missing leaves them out", where=f"{path}: ", words=is_text(path))
-    read = as_numbers if is_text(path) else np.asarray
-    return [np.hstack([numbers_of(path, name, read(table[name][kept])) for name in names]) for names in chosen]
+    used = whole_columns(path, {name: table[name] for names in chosen for name in names}, drop_missing=drop_missing)
+    return [np.hstack([numbers_of(path, name, used[name]) for name in names]) for names in chosen]
 
 
-def is_text(path: Path | str) -> bool:
-    """Whether a file has numbers, and gaps, as words."""
-    return Path(path).suffix.lower() in TEXT
+def whole_columns(path: Path | str, table: Mapping[str, NDArray[Any]], *, drop_missing: bool) -> dict[str, NDArray[Any]]:
+    """Columns of a file without rows in which a value is missing; text files have numbers, and gaps, as words.
+
+    Raises:
+        ValueError: missing values that are not to be left out.
+    """
+    text = Path(path).suffix.lower() in TEXT
+    kept = whole_rows(table, drop=drop_missing, remedy="--drop-missing leaves them out", where=f"{path}: ", words=text)
+    return {name: as_numbers(column[kept]) if text else column[kept] for name, column in table.items()}
 
 
 def read_table(path: Path | str) -> dict[str, NDArray[Any]]:

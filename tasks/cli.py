@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from infoatlas_rl import __version__, doctor, estimate_mi, pairwise_mi
-from infoatlas_rl.columns import FORMATS, as_numbers, choose, is_text, read_columns, read_table, whole_rows
+from infoatlas_rl.columns import FORMATS, choose, read_columns, read_table, whole_columns
 
 COMMANDS = {
     "keystates": ("discover_keystates", "key states of demonstrations"),
@@ -108,11 +108,7 @@ def _pairs(given: argparse.Namespace) -> None:
         raise ValueError(f"--most has to be at least 1, not {given.most}")
     table = read_table(given.file)
     names = choose(given.file, list(table), given.columns) if given.columns else list(table)
-    columns, remedy = {name: table[name] for name in names}, "--drop-missing leaves them out"
-    kept = whole_rows(columns, drop=given.drop_missing, remedy=remedy, where=f"{given.file}: ", words=is_text(given.file))
-    columns = {name: column[kept] for name, column in columns.items()}
-    if is_text(given.file):
-        columns = {name: as_numbers(column) for name, column in columns.items()}
+    columns = whole_columns(given.file, {name: table[name] for name in names}, drop_missing=given.drop_missing)
     found = pairwise_mi(columns, units=given.units, progress=sys.stderr.isatty())
     if given.json:
         matrix = [[None if value != value else value for value in row] for row in found.mi.tolist()]

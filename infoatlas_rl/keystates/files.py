@@ -76,13 +76,12 @@ def read_key_states(path: Path | str, seeds: Sequence[int]) -> tuple[NDArray[np.
     rows_of: dict[int, list[int]] = {}
     for row, seed in enumerate(arrays["seed"]):
         rows_of.setdefault(int(seed), []).append(row)
-    nth = [list(seeds[:number]).count(seed) for number, seed in enumerate(seeds)]  # there may be several of a scene
-    if absent := [seed for seed, n in zip(seeds, nth, strict=True) if n >= len(rows_of.get(seed, []))]:
+    rows = [rows_of[seed].pop(0) if rows_of.get(seed) else -1 for seed in seeds]
+    if absent := [seed for seed, row in zip(seeds, rows, strict=True) if row < 0]:
         raise ValueError(
             f"{path} holds key states of {len(arrays['seed'])} demonstrations; {len(absent)} of the {len(seeds)} that are needed "
             f"are not among them (seed {absent[0]}, for one)"
         )
-    rows = [rows_of[seed][n] for seed, n in zip(seeds, nth, strict=True)]
     return arrays["step"][rows], arrays["states"][rows]
 
 
