@@ -70,7 +70,7 @@ def check_numbers(config: Any, *, or_zero: tuple[str, ...] = ()) -> None:
 def check_slices(slices: int, k: int, max_dim: int) -> None:
     """Raise a ``ValueError`` for numbers of slices and slice dimensions that are not possible."""
     for name, value in (("slices", slices), ("k", k)):
-        if not isinstance(value, Integral):
+        if not isinstance(value, Integral) or isinstance(value, bool):
             raise ValueError(f"{name} has to be an integer, not {value!r}")
     if slices < 1:
         raise ValueError(f"slices has to be at least 1, or None for no slicing, not {slices}")
@@ -173,7 +173,7 @@ def check_conditional(y: Tensor, z: Tensor, *, classes: Sides | None, finite: bo
         raise ValueError(f"conditional has shape {tuple(z.shape)}, y {tuple(y.shape)}; as many samples as of y are needed")
     if finite and not transformed() and not bool(torch.isfinite(z.detach()).all()):
         raise ValueError("conditional contains NaN or infinity")
-    y, z = (samples if samples.is_floating_point() else samples.double() for samples in columns)
+    y, z = (samples if samples.is_floating_point() else to_double(samples) for samples in columns)
     dtype = torch.promote_types(y.dtype, z.dtype)
     return y.to(dtype), z.to(dtype)
 
@@ -187,6 +187,8 @@ def _as_columns(name: str, samples: Tensor, labels: bool) -> Tensor:
     """``(n,)`` as ``(n, 1)``; class labels ``(b, n)`` as ``(b, n, 1)``."""
     if not isinstance(samples, Tensor):
         raise TypeError(f"{name} has to be a torch.Tensor, not {type(samples).__name__}")
+    if samples.layout != torch.strided:
+        raise TypeError(f"{name} is a sparse tensor; give {name}.to_dense()")
     if samples.is_complex():
         raise TypeError(f"{name} is complex; give real and imaginary parts as columns")
     if labels and samples.is_floating_point():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,7 +80,8 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             if double := {name for name in header if header.count(name) > 1}:
                 raise ValueError(f"more than one column is called {', '.join(sorted(double))}")
             if wrong := [number for number, row in enumerate(rows, start=1) if len(row) != len(header)]:
-                raise ValueError(f"row {wrong[0]} has {len(rows[wrong[0] - 1])} fields, the header {len(header)}")
+                other = "; fields are separated by commas, not by semicolons" if ";" in "".join(header) else ""
+                raise ValueError(f"row {wrong[0]} has {len(rows[wrong[0] - 1])} fields, the header {len(header)}{other}")
             return {name: np.array(column, dtype=object) for name, column in zip(header, zip(*rows), strict=True)}
         case ".parquet":
             try:
@@ -88,7 +90,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError("reading Parquet needs pyarrow: pip install 'infoatlas-rl[data]'") from error
             table = parquet.read_table(path)
             names = [name for name in table.column_names if not name.startswith("__index_level_")]  # of pandas
-            return {name: table.column(name).to_numpy() for name in names}
+            return {name: _of_arrow(table.column(name)) for name in names}
         case ".npy":
             matrix = np.load(path, allow_pickle=False)
             matrix = matrix[:, None] if matrix.ndim == 1 else matrix
@@ -98,6 +100,12 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         case _:
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
+
+
+def _of_arrow(column: Any) -> NDArray[Any]:
+    """A column of an Arrow table; integers with gaps as objects, not as doubles, which end at 2^53."""
+    gaps = column.null_count and "int" in str(column.type)
+    return np.array(column.to_pylist(), dtype=object) if gaps else column.to_numpy()
 
 
 def whole_rows(
@@ -167,6 +175,9 @@ def missing_in(column: NDArray[Any], words: bool = False) -> NDArray[np.bool_]:
     return np.zeros(len(column), dtype=bool)
 
 
+_WHOLE = re.compile(r"\s*[+-]?\d+\s*")
+
+
 def _is_missing(value: Any) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):  # of pandas, which need not be there
         return True
@@ -188,33 +199,47 @@ def numbers_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
     if column.dtype != object or any(isinstance(value, str | bytes) for value in column):
         return classes_of(path, name, column)
     try:
-        return column.astype(np.float64)[:, None]
+        return as_numbers(column)[:, None].astype(np.float64)
     except (ValueError, TypeError):
         return classes_of(path, name, column)
 
 
 def as_numbers(column: NDArray[Any]) -> NDArray[Any]:
-    """A column of a text file as numbers, where all of it is."""
+    """Text or objects as numbers, where all of them are; as they are, where not."""
     try:
-        return column.astype(np.float64)
-    except ValueError:
+        numbers = column.astype(np.float64)
+    except (ValueError, TypeError):
         return column
+    if numbers.size and np.abs(numbers).max() > 2**53 and all(_WHOLE.fullmatch(str(value)) for value in column.flat):
+        whole = [int(value) for value in column.flat]
+        numbers = np.array([value - min(whole) for value in whole], dtype=np.float64).reshape(column.shape)
+    return numbers
 
 
 def _as_double(column: NDArray[Any]) -> Array:
-    """As doubles; integers beyond 2^53 less the smallest, as they would be equal to others there."""
-    if column.dtype.kind in "iu" and column.size and max(abs(int(column.min())), int(column.max())) > 2**53:
-        column = column - column.min(0)
+    """As doubles; integers beyond 2^53 less the smallest, as they would be equal to others, where that does not overflow."""
+    if column.dtype.kind in "iu" and column.size:
+        low, high = int(column.min()), int(column.max())
+        if max(-low, high) > 2**53 and high - low <= np.iinfo(column.dtype).max:
+            column = column - column.min(0)
     return column.astype(np.float64)
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def classes_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
     """A column of zeros and ones for every different value, but for the last one."""
     classes, codes = np.unique(column.astype(str), return_inverse=True)
-    if len(classes) > max(2, len(column) // 4):
-        raise ValueError(f"{path}: {name} is text with {len(classes)} different values in {len(column)} rows")
+    if all(_DATE.match(value) for value in classes):
+        raise ValueError(f"{path}: {name} has dates; accepted are numbers and text: write them as days or seconds")
     words = [not _is_number(value) for value in classes]
-    share = float(np.mean(np.array(words)[codes]))
+    wordy = np.array(words)[codes]
+    share = float(np.mean(wordy))
+    if len(classes) > max(2, len(column) // 4):
+        row = int(wordy.argmax())
+        rest = f"row {row + 1} has {str(column[row])!r}, which is no number" if 0 < share < 0.5 else "too many for classes"
+        raise ValueError(f"{path}: {name} is text with {len(classes)} different values in {len(column)} rows; {rest}")
     if 0 < share < 0.5:
         shown = ", ".join(repr(str(value)) for value, word in zip(classes, words, strict=True) if word)
         warnings.warn(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -24,11 +22,9 @@ from infoatlas_rl.estimator.slicing import project, random_orthonormal
 from infoatlas_rl.objectives.dependence import dependence
 from infoatlas_rl.objectives.independence import Independence
 from infoatlas_rl.objectives.memory import Memory, RunningValue
+from infoatlas_rl.objectives.ranks import gathered, own_rank
 from infoatlas_rl.transforms import outside_transforms, transformed, untraced
 from infoatlas_rl.weights import fingerprint
-
-if dist.is_available():
-    from torch.distributed.nn.functional import all_gather as gather
 
 Direction = Literal["maximise", "minimise"]
 Gradient = Literal["canonical", "envelope", "full"]
@@ -156,8 +152,8 @@ class InfoAtlasLoss(nn.Module):
         self._fingerprint = fingerprint(model)
         self._kept: dict[tuple[int, int, int], Frames] = {}
         self._independence = Independence(self.memory, int(seed) % 2**63)
-        self._running = RunningValue(partial(self._conditional_mi, steady=True), min(self.memory, VALUE_SAMPLES // (slices or 1)))
-        self._seen = Memory(self.memory)
+        self._running = RunningValue(self._steady_mi, min(self.memory, VALUE_SAMPLES // (slices or 1)))
+        self._seen = Memory(self.memory, renew=True)
         self.reseed(seed)
 
     def forward(self, x: Tensor, y: Tensor, conditional: Tensor | None = None) -> Tensor:
@@ -173,25 +169,28 @@ class InfoAtlasLoss(nn.Module):
             x: ``(n, dx)`` or ``(b, n, dx)``; n paired samples, at least 8, of one or of b data sets; ``(n,)`` for a single
                 column. Integers and booleans are numbers, unless ``classes`` says that they are labels.
             y: ``(n, dy)`` or ``(b, n, dy)``, likewise.
-            conditional: z, ``(n, dz)`` or ``(b, n, dz)``: of the conditional I(x; y | z) = I(x; y, z) - I(x; z), maximised only.
+            conditional: z, ``(n, dz)`` or ``(b, n, dz)``: of the conditional I(x; y | z), maximised only. Value and gradient are
+                those of canonical information of whole vectors, for what a linear regression on z leaves of x and y: where they
+                depend on z in another way, give functions of z beside it.
 
         Raises:
             TypeError, ValueError: shapes that do not match, too few samples, NaN or infinity, or more than 20 dimensions
-                without slicing. Constant columns, duplicated rows and ties are fine: value and gradients are finite; gradients
-                of float16 beyond 65504 are cut there.
+                without slicing, ``conditional`` with another gradient than the canonical one. Constant columns, duplicated
+                rows and ties are fine: value and gradients are finite; gradients of float16 beyond 65504 are cut there.
         """
         if self.gather_distributed:
-            x, y, conditional = (_gathered(side) for side in (x, y, conditional))
+            x, y, conditional = (gathered(side) for side in (x, y, conditional))
         if self.direction == "minimise":
             return self._penalty(x, y, conditional)
         if conditional is not None:
             y, conditional = check_conditional(y, conditional, classes=self.classes, finite=self.check_finite)
+            return self._reduced(-self._conditional(x, y, conditional))
         if self.gradient != "canonical" or not torch.is_grad_enabled():
-            return self._reduced(-self._conditional_mi(x, y, conditional))
+            return self._reduced(-self.mi(x, y))
         with torch.no_grad():
-            value = -self._value(x, y, conditional)
+            value = -self._value(x, y)
         # The value of the estimate, the gradient of the objective.
-        objective = -self._objective(x, y, conditional).to(value.dtype)
+        objective = -self._objective(x, y).to(value.dtype)
         return self._reduced(value + (objective - objective.detach()))
 
     def mi(self, x: Tensor, y: Tensor) -> Tensor:
@@ -216,11 +215,16 @@ class InfoAtlasLoss(nn.Module):
         self._seen.add(*as_columns(x, y, self.classes))
 
     def compute(self) -> Tensor:
-        """MI in nats of the last ``memory`` samples that :meth:`update` was given: it sees what a batch cannot show."""
+        """MI in nats of the last ``memory`` samples that :meth:`update` was given: it sees what a batch cannot show. Slices are
+        those of evaluation, so that training goes on as it would have without."""
         if not len(self._seen):
             raise RuntimeError("compute() needs update(x, y) first")
-        with torch.no_grad():
-            return self.mi(*self._newest(*self._seen.sides))
+        training, self.training = self.training, False
+        try:
+            with torch.no_grad():
+                return self.mi(*self._newest(*self._seen.sides))
+        finally:
+            self.training = training
 
     def reset(self) -> None:
         """Forget all earlier batches."""
@@ -241,6 +245,8 @@ class InfoAtlasLoss(nn.Module):
         """Go on where :meth:`state` was taken."""
         if not {"seed", "step"} <= set(state) <= {"seed", "step", "memory"}:
             raise ValueError(f"state has to be what state() returned, with seed and step, not {sorted(state)}")
+        if wrong := [name for name in ("seed", "step") if not isinstance(state[name], Integral)]:
+            raise ValueError(f"{wrong[0]} has to be an integer, not {state[wrong[0]]!r}")
         if "memory" in state:
             if ("weights" in state["memory"]) != (self.direction == "minimise"):
                 raise ValueError(f"state is of a loss of the other direction, this one has direction={self.direction!r}")
@@ -251,17 +257,23 @@ class InfoAtlasLoss(nn.Module):
     def _remembered(self) -> Independence | RunningValue:
         return self._independence if self.direction == "minimise" else self._running
 
-    def _value(self, x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+    def _value(self, x: Tensor, y: Tensor) -> Tensor:
         """MI of the batch; while an encoder learns, the running value."""
         learns = self.training and any(isinstance(side, Tensor) and side.requires_grad for side in (x, y))
         if not learns or transformed() or torch.compiler.is_compiling():
-            return self._conditional_mi(x, y, z)
+            return self.mi(x, y)
         check_samples(x, y, self._most_columns(), classes=self.classes, finite=self.check_finite)
-        return self._running(*as_columns(x, y, self.classes), *([] if z is None else [z]))
+        return self._running(*as_columns(x, y, self.classes))
 
-    def _conditional_mi(self, x: Tensor, y: Tensor, z: Tensor | None = None, *, steady: bool = False) -> Tensor:
-        of = self._steady_mi if steady else self.mi
-        return of(x, y) if z is None else of(x, torch.cat([y, z], dim=-1)) - of(x, z)
+    def _conditional(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        if self.gradient != "canonical":
+            raise ValueError(
+                f"conditional= needs gradient='canonical', not {self.gradient!r}: the difference of two bounds is no conditional "
+                "information; estimate_mi(x, y, given=z) estimates it"
+            )
+        dtype = result_type(x, y)
+        check_samples(x, y, None, classes=self.classes, finite=self.check_finite)
+        return self._objective(x, y, z).to(dtype)
 
     def _steady_mi(self, x: Tensor, y: Tensor) -> Tensor:
         """What is watched over training: a single product sample must not decide it."""
@@ -275,7 +287,7 @@ class InfoAtlasLoss(nn.Module):
             x, y = (side[..., : side.shape[-2] // 2, :] for side in (x, y))
         return x, y
 
-    def _objective(self, x: Tensor, y: Tensor, z: Tensor | None) -> Tensor:
+    def _objective(self, x: Tensor, y: Tensor, z: Tensor | None = None) -> Tensor:
         numbers = self.classes is None and x.is_floating_point() and y.is_floating_point()
         x, y, batched = check_samples(x, y, None, classes=self.classes, finite=False)
         with torch.autocast(x.device.type, enabled=False):
@@ -284,8 +296,7 @@ class InfoAtlasLoss(nn.Module):
             x, y = x.to(dtype), y.to(dtype)
             if z is not None:
                 z = (z if z.ndim == 3 else z.unsqueeze(0)).to(y)
-                both = dependence(x, torch.cat([y, z], dim=-1), views=False)
-                value = both - dependence(x, z, views=False)
+                value = dependence(x, y, views=False, given=z)
             else:
                 views = numbers and x.shape[-1] == y.shape[-1] > 1 if self.views is None else self.views
                 if views and x.shape[-1] != y.shape[-1]:
@@ -358,9 +369,7 @@ class InfoAtlasLoss(nn.Module):
 
     def _frames(self, dx: int, dy: int) -> Frames:
         """Slices of this call: new ones in a training call with ``resample``, else those of step 0, which are kept."""
-        rank = 0
-        if self.per_rank_slices and self.training and dist.is_available() and dist.is_initialized():
-            rank = dist.get_rank()
+        rank = own_rank() if self.per_rank_slices and self.training else 0
         fixed = not (self.training and self.resample)
         if fixed and (dx, dy, rank) in self._kept:
             return self._kept[dx, dy, rank]
@@ -389,10 +398,3 @@ class InfoAtlasLoss(nn.Module):
             f"slices={self.slices}, k={self.k}, sides={self.sides!r}, resample={self.resample}, bound={self.bound!r}, "
             f"gradient={self.gradient!r}, direction={self.direction!r}, memory={self.memory}, weights={self._fingerprint}"
         )
-
-
-def _gathered(side: Tensor | None) -> Tensor | None:
-    """The samples of all ranks, in their order; gradients come back to each."""
-    if side is None or not (dist.is_available() and dist.is_initialized()):
-        return side
-    return torch.cat(gather(side.contiguous()), dim=-2 if side.ndim > 1 else 0)

@@ -63,11 +63,27 @@ def write_json(path: Path | str, content: Any) -> None:
         temporary.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def read_results(path: Path | str) -> dict[str, Any]:
+    """What a file of results holds; nothing where there is none.
+
+    Raises:
+        ValueError: it is no file of results.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is there already and holds no results; move it, or choose another out=")
+    return content
+
+
 def keep_result(path: Path | str, name: str, result: dict[str, Any], *, merge: bool = False) -> dict[str, Any]:
     """Write the result of one task into a file of results, beside those of other tasks (and, with ``merge``, beside earlier
     entries of its own); returns all of them."""
     path = Path(path)
-    content = json.loads(path.read_text()) if path.is_file() else {}
+    content = read_results(path)
     content[name] = {**content.get(name, {}), **result} if merge else result
     write_json(path, content)
     return content

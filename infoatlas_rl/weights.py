@@ -94,6 +94,15 @@ def weights_file(name: str | Path, file_format: str) -> Path:
     return Path(name) if str(name).endswith(".safetensors") else released_file(str(name), file_format)
 
 
+def weights_stamp(name: str | Path) -> tuple[Path, int, int] | None:
+    """Where the file of a name is, when it was changed and how long it is; None where there is none."""
+    path = Path(name) if str(name).endswith(".safetensors") else pretrained_folder() / released_entry(str(name))["file"]
+    if not path.is_file():
+        return None
+    about = path.stat()
+    return path.resolve(), about.st_mtime_ns, about.st_size
+
+
 def weights_hash(name: str | Path) -> str:
     """SHA-256 of released weights or of a weights file.
 
@@ -123,6 +132,20 @@ def write_model(path: Path, model: nn.Module, file_format: str, record: dict[str
     header = {"format": file_format, "config": json.dumps(asdict(model.config)), "record": json.dumps(record)}
     with replace_file(path) as temporary:
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary, metadata=header)
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Metadata of a safetensors file in the order of its names: safetensors writes it in another one every time, and the same
+    model would have another checksum."""
+    with open(path, "r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def read_model(path: Path, file_format: str, build: Callable[[dict[str, Any]], M], script: str) -> tuple[M, dict[str, Any]]:

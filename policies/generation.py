@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.checks import check_whole
 from infoatlas_rl.maniskill.collect import CHUNK, CollectionReport, Job, Progress, make_file, part_path
 from infoatlas_rl.maniskill.demos import DemonstrationSet
 from infoatlas_rl.maniskill.envs import make_env, read_geometry
@@ -33,9 +34,16 @@ def make_plan(demos: DemonstrationSet, cuts: NDArray[np.int64], *, agree: bool =
     moved to where the demonstrations agree.
 
     Raises:
-        ValueError: they were recorded with another control mode than ``pd_joint_pos``, or show no object that is moved.
+        ValueError: they were recorded with another control mode than ``pd_joint_pos``, show no object that is moved, or have
+            fewer than two steps.
     """
     demos.require_control_mode(SOURCE_MODE, "what is replayed are the poses that joint targets stand for")
+    for demo in demos:
+        if len(demo.actions) < 2:
+            raise ValueError(
+                f"{demos.path}: demonstration {demo.episode_id} (seed {demo.seed}) has {len(demo.actions)} step, which is no "
+                "motion; leave it out"
+            )
     courses = [Course.of(demo, demos.task) for demo in demos]
     cuts = agreeing_cuts(courses, cuts, demos.task) if agree else cuts
     return Plan(courses, cuts, find_references(courses, cuts, demos.task))
@@ -44,6 +52,12 @@ def make_plan(demos: DemonstrationSet, cuts: NDArray[np.int64], *, agree: bool =
 def generated_path(root: Path | str, task: Task, name: str) -> Path:
     """Where generated demonstrations lie."""
     return Path(root) / task.env_id / "generated" / name / "trajectory.h5"
+
+
+def check_generation(count: int, first_seed: int, processes: int) -> None:
+    """Raise a ``ValueError`` for what :func:`generate_demonstrations` cannot do, before the work."""
+    for name, value, least in (("count", count, 1), ("first_seed", first_seed, 0), ("processes", processes, 1)):
+        check_whole(f"generate.{name}", value, least=least)
 
 
 def generate_demonstrations(
@@ -64,9 +78,7 @@ def generate_demonstrations(
         RuntimeError: scene after scene fails, and the reasons are listed; or a process died.
         FullDiskError: in one line.
     """
-    for name, value, least in (("count", count, 1), ("first_seed", first_seed, 0), ("processes", processes, 1)):
-        if value < least:
-            raise ValueError(f"generate.{name} has to be at least {least}, not {value}")
+    check_generation(count, first_seed, processes)
     if known := [demo.seed for demo in demos if demo.seed >= first_seed]:
         raise ValueError(
             f"scene {known[0]} of the demonstrations is at or after generate.first_seed={first_seed}; choose a later first_seed"

@@ -19,7 +19,7 @@
 - ``pairs``: all pairs of the columns of a table, in one process and in two.
 - ``atlas``: unseen problems of the atlas against KSG and the Gaussian copula; coverage of the intervals.
 - ``independence``: what is estimated where the truth is zero.
-- ``testing``: tests of independence in 16 to 128 dimensions, the paper's Figures 3 and 7.
+- ``testing``: tests of independence in 16 to 128 dimensions, the paper's Figures 3 and 7, with a picture.
 - ``order``: which of two dependences is stronger? InfoNet's Table 3.
 - ``consistency``: error against n, with a picture.
 - ``gradient``: gradients of the loss against the analytic ones of correlated Gaussians.

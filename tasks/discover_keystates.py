@@ -54,9 +54,9 @@ def discover(cfg: DictConfig) -> Path:
         )
     if cfg.demos.annotate:
         require_place_for_subtasks(cfg.demos.path or "the demonstrations of ManiSkill")
+    source = None if cfg.demos.path is None else _enough(_source(cfg))  # what is refused leaves no folder
     with lock_folder(out):
-        source = _source(cfg)
-        require_trajectories(len(source))
+        source = source or _enough(_source(cfg))
         print(f"{len(source)} demonstrations of {source.name} from {source.about['path']}")
         finder = make_finder(TrajectorySet(source.trajectories, config.delta), estimator, config)
         _train(finder, out, resume=cfg.resume)
@@ -75,8 +75,13 @@ def discover(cfg: DictConfig) -> Path:
     return out
 
 
+def _enough(source: Source) -> Source:
+    require_trajectories(len(source))
+    return source
+
+
 def _source(cfg: DictConfig) -> Source:
-    path = cfg.demos.path
+    path = None if cfg.demos.path is None else str(cfg.demos.path)
     if cfg.env.task is None and path is None:
         raise ValueError(
             "env=any needs demos.path=PATH: a ManiSkill .h5 with its .json, an .npz of trajectories, or a data set of robomimic, "

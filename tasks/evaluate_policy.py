@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from infoatlas_rl.files import lock_folder, require_writable
 from infoatlas_rl.policies.evaluation import Evaluation, evaluate, noted
 from infoatlas_rl.policies.protocol import policy_task, released_policy
-from infoatlas_rl.records import provenance, write_json
+from infoatlas_rl.records import provenance, read_results, write_json
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.tasks.shell.progress import progress_bar
@@ -41,6 +41,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     notes, out = folder / evaluation.notes, Path(cfg.out) if cfg.out else folder / evaluation.result
     for path in (notes, out):
         require_writable(path)
+    read_results(out)  # nothing else is written over
     with lock_folder(folder):
         content = _evaluate(evaluation, notes, processes=asked.processes, resume=cfg.resume)
         write_json(out, content)

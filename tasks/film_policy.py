@@ -11,6 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from infoatlas_rl.checks import check_whole
 from infoatlas_rl.files import lock_folder
 from infoatlas_rl.policies.films import film, outcome
 from infoatlas_rl.policies.policy import KeyStatePolicy
@@ -21,6 +22,8 @@ from infoatlas_rl.tasks.shell.options import hydra_main
 @hydra_main("film_policy")
 def main(cfg: DictConfig) -> None:
     task, out = policy_task(cfg.env.task), Path(cfg.out)
+    for seed in cfg.seeds:
+        check_whole("seeds", seed, least=0)
     policy = KeyStatePolicy.load(cfg.policy or released_policy(task.name), task.name, key_states=True)
     with lock_folder(out):
         for episode in film(policy, list(cfg.seeds), out):

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl.maniskill.tasks import configured_task
 from infoatlas_rl.policies.cuts import CUTS, find_cuts
-from infoatlas_rl.policies.generation import generate_demonstrations, generated_path, make_plan
+from infoatlas_rl.policies.generation import check_generation, generate_demonstrations, generated_path, make_plan
 from infoatlas_rl.policies.references import describe
 from infoatlas_rl.tasks.shell.options import defaults_of_discovery, hydra_main, typed_env
 from infoatlas_rl.tasks.shell.progress import progress_bar
@@ -33,6 +33,7 @@ def main(cfg: DictConfig) -> None:
     task, config = configured_task(cfg.env.task), OmegaConf.to_object(cfg.discovery)
     if cfg.cuts not in CUTS:
         raise ValueError(f"cuts has to be one of {', '.join(CUTS)}, not {cfg.cuts!r}")
+    check_generation(**cfg.generate)
     estimator = instantiate(cfg.estimator) if cfg.estimator else None
     demos = demonstrations(cfg, task)
     print(f"{len(demos)} demonstrations from {demos.path}, cut at: {cfg.cuts}")

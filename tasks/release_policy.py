@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 from infoatlas_rl.files import require_writable
 from infoatlas_rl.policies.policy import FORMAT, KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task
-from infoatlas_rl.records import keep_result
-from infoatlas_rl.tasks.shell.options import hydra_main
+from infoatlas_rl.records import keep_result, read_results
+from infoatlas_rl.tasks.shell.options import hydra_main, typed_env
 from infoatlas_rl.tasks.suites.arms import run_task
 from infoatlas_rl.weights import release_file
 
@@ -36,6 +36,7 @@ def release(cfg: DictConfig) -> Path:
     if "chosen_step" not in record:
         raise ValueError(f"{source} is a candidate of a training; release the policy.safetensors that it ended with")
     require_writable(Path(cfg.out))
+    read_results(cfg.out)
     folder = Path(cfg.folder)
     target = folder / "policies" / f"{task.name}.safetensors"
     results = {}
@@ -46,7 +47,7 @@ def release(cfg: DictConfig) -> Path:
         content = json.loads(result.read_text())
         del content["episodes"]
         content["policy"]["path"] = str(target)
-        content["command"] = f"python tasks/evaluate_policy.py env={task.name} eval.split={split}"
+        content["command"] = f"python tasks/evaluate_policy.py env={typed_env(task.name)} eval.split={split}"
         results[split] = content
         print(f"{task.name}, {split}: {content['k']} of {content['n']} at any step, {content['k_at_end']} at the end")
     release_file(source, task.name, f"policies/{task.name}.safetensors", FORMAT, folder)

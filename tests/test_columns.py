@@ -1,6 +1,7 @@
 """Columns of files: the same numbers from every format, and one line about what cannot be read."""
 
 import builtins
+import re
 import warnings
 
 import numpy as np
@@ -171,3 +172,22 @@ def test_names_of_a_header_are_told_apart(tmp_path):
     assert read_columns(path, "x, m", "b")[0].shape == (2, 1)
     with pytest.raises(ValueError, match="no column 'y'; there are 'x, m', b"):
         read_columns(path, "y")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["2024-01-01", "2024-01-02"] * 20, "x has dates; accepted are numbers and text"),
+        ([*map(str, range(39)), "?"], "row 40 has '?', which is no number"),
+    ],
+)
+def test_text_that_is_meant_for_something_else_is_named(values, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        numbers_of("table", "x", np.array(values))
+
+
+def test_integers_at_both_ends_of_their_type_keep_their_order():
+    ends = np.array([-(2**63), 0, 2**63 - 1])
+    assert (np.diff(numbers_of("table", "x", ends)[:, 0]) > 0).all()
+    near = np.array([2**60, 2**60 + 1, 2**60 + 2])
+    assert numbers_of("table", "x", near)[:, 0].tolist() == [0, 1, 2]

@@ -1,6 +1,7 @@
 """Distributions with known mutual information have it."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ def test_benchmark_has_the_truths_of_the_paper():
     assert [round(task.mi, 2) for task in BMI_TASKS] == published
 
 
-@pytest.mark.parametrize("task", BMI_TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("task", BMI_40, ids=lambda task: task.name)
 def test_samplers_agree_with_the_reference_samples(task):
     content = json.loads((ROOT / "tests/data/bmi_reference.json").read_text())
     levels, reference = np.array(content["levels"]), content["tasks"][task.origin]
     assert task.mi == pytest.approx(reference["mi"], abs=1e-6)
     sample = task.sample(15_000, 0)
+    sample = tuple(side if side.shape[1] <= 5 else side[:, :3] for side in sample)  # as in the reference
     for side, ours in zip("xy", sample, strict=True):
         for i, quantiles in enumerate(reference["quantiles"][side]):
             at = np.searchsorted(np.sort(ours[:, i]), quantiles) / len(ours)
@@ -38,10 +40,10 @@ def test_all_forty_tasks_are_there_under_their_published_names():
     assert {"multinormal-dense-50-50-0.5", "spiral-normal_cdf-multinormal-sparse-25-25-2-2.0"} <= set(names)
     for task in BMI_40:
         x, y = task.sample(20, 0)
-        assert x.shape[0] == y.shape[0] == 20
-        assert np.isfinite(x).all()
-        assert np.isfinite(y).all()
-        assert 0 < task.mi < 4
+        assert np.isfinite(np.hstack([x, y])).all()
+        columns = re.search(r"-(\d+)-\1-", task.origin)
+        assert y.shape == (20, int(columns[1]) if columns else 1)
+        assert x.shape[1] == y.shape[1] + ("swissroll" in task.origin)  # which rolls one column up into two
 
 
 def test_thirty_further_tasks_are_no_gaussians():
@@ -50,7 +52,6 @@ def test_thirty_further_tasks_are_no_gaussians():
     for task in tasks:
         x, y = task.sample(50, 0)
         assert np.isfinite(np.hstack([x, y])).all()
-        assert 0.05 < task.mi < 3
 
 
 def test_columns_that_add_nothing_follow_the_informative_ones():
@@ -85,11 +86,23 @@ def test_copulas_are_sampled_from_their_densities(sampler, density):
     assert np.log(density(u, v)).mean() == pytest.approx(varied._copula_mi(density), abs=0.01)
 
 
-@pytest.mark.parametrize("name", ["zero-inflated 0.15", "integer 8", "class 3-4d", "table 6 x 4", "uniform noise-0.3"])
+PAIRS = {
+    **{"arcsine-3d": 3, "exponential-5d": 5, "Cauchy-2d": 2, "Frank-3-3d": 3, "integer 4-3d": 3, "Bernoulli-3d": 3},
+    **{"Bernoulli-5d": 5, "labels-3d": 3, "labels-4d": 4, "Poisson-3d": 3, "Poisson-5d": 5},
+}
+"""Tasks of so many independent pairs of columns, of which one is looked at."""
+NO_HISTOGRAM = "Student-2d-5-0.5", "Student-4d-4-0.3", "class 6-8d", "uniform noise-2"
+"""Of more columns than it can have, or all of the information in edges that bins blur; their formulas are those of tasks that are
+compared, here with one column or less noise, or with the reference samples."""
+
+
+@pytest.mark.parametrize("name", [task.name for task in varied_tasks() if task.name not in NO_HISTOGRAM])
 def test_truths_agree_with_a_histogram(name):
-    """y or both in bins of their own, the other side in fifty: what binning loses is a few per cent."""
+    """Values or fifty bins of each side: what binning loses is a few per cent, more in the corners of heavy tails."""
     task = next(task for task in varied_tasks() if task.name == name)
     x, y = task.sample(400_000, 1)
+    if name in PAIRS:
+        x, y = x[:, :1], y[:, :1]
     columns = []
     for side in (x, y):
         column = side.argmax(1) if set(np.unique(side)) <= {0.0, 1.0} and side.shape[1] > 1 else side[:, 0]
@@ -103,7 +116,7 @@ def test_truths_agree_with_a_histogram(name):
         columns.append(np.searchsorted(values, column) if len(values) < 200 else np.searchsorted(edges, column))
     table = np.zeros((columns[0].max() + 1, columns[1].max() + 1))
     np.add.at(table, tuple(columns), 1 / len(x))
-    assert varied.table_mi(table) == pytest.approx(task.mi, rel=0.05, abs=0.005)
+    assert varied.table_mi(table) * PAIRS.get(name, 1) == pytest.approx(task.mi, rel=0.05, abs=0.008 * PAIRS.get(name, 1))
 
 
 def _moments(x, y):

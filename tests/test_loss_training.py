@@ -1,5 +1,6 @@
 """The loss in training: what its gradient does, several processes, conditional dependence, few samples, logging."""
 
+import math
 import subprocess
 import sys
 
@@ -88,6 +89,24 @@ def test_conditional_dependence_follows_the_chain_rule():
         loss(x, y, conditional=z[:60])
 
 
+def test_conditional_dependence_is_nothing_where_all_of_it_is_through_z():
+    # The difference of two sliced values was -9.6 nats here.
+    generator = torch.Generator().manual_seed(0)
+    z, noise, y = torch.randn(3, 1000, 30, generator=generator)
+    x = (z + 0.3 * noise).requires_grad_()
+    loss = InfoAtlasLoss()
+    # Of 30 x 30 columns and 1000 samples chance leaves 900 / 2000 nats, and the ridge a little less.
+    assert 0 <= float(-loss(x, y, conditional=z).detach()) < 0.5
+    told = z + noise + 0.5 * y
+    assert float(-loss(told, y, conditional=z)) == pytest.approx(15 * math.log(1.25), abs=0.5)
+    assert float(-loss(z, z, conditional=z)) == 0
+    loss(x, y, conditional=z).backward()
+    assert bool(torch.isfinite(x.grad).all())
+    assert loss.step == 0
+    with pytest.raises(ValueError, match="conditional= needs gradient='canonical', not 'envelope'"):
+        InfoAtlasLoss(gradient="envelope")(x, y, conditional=z)
+
+
 def test_reductions():
     x, y = correlated(100, [0.5], batch=3)
     values = InfoAtlasLoss(slices=None, reduction="none")(x, y)
@@ -106,6 +125,11 @@ def test_what_small_batches_cannot_show_is_seen_over_many():
     for a, b in zip(x.split(60), y.split(60)):
         loss.update(a, b)
     assert float(loss.compute()) > 1.3 * sum(batches) / len(batches)
+    sliced = InfoAtlasLoss(slices=4, k=2)
+    sliced.update(x, y)
+    assert float(sliced.compute()) == float(sliced.compute())
+    assert sliced.step == 0  # a number for a log does not move the slices to come
+    assert sliced.training
     loss.reset()
     with pytest.raises(RuntimeError, match="update"):
         loss.compute()
@@ -139,3 +163,20 @@ dist.destroy_process_group()
     for process in ranks:
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
+
+
+def test_the_value_does_not_grow_with_epochs():
+    x, y = torch.randn(2, 128, 4, generator=torch.Generator().manual_seed(0))
+    loss = InfoAtlasLoss(slices=None)
+    values = [float(-loss((1.0 * x).requires_grad_(), y).detach()) for _ in range(17)]
+    assert values[-1] == pytest.approx(values[0], abs=0.02)  # 2 nats before, of samples that are independent
+    for _ in range(8):
+        loss.update(x, y)
+    assert float(loss.compute()) == pytest.approx(values[0], abs=0.02)
+    state = loss.state()
+    with pytest.raises(ValueError, match=r"seed has to be an integer, not 1\.5"):
+        loss.restore(state | {"seed": 1.5})
+    fresh = InfoAtlasLoss(slices=None)
+    fresh.restore(state)
+    fresh(x.clone().requires_grad_(), y)
+    assert len(fresh._running._memory) == 128

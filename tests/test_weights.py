@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 
 from infoatlas_rl import InfoAtlas, InfoAtlasConfig, WeightsError
 from infoatlas_rl import weights as weights_module
-from infoatlas_rl.estimator.model import read_weights, write_weights
+from infoatlas_rl.estimator.model import read_weights, shared_pretrained, write_weights
+from infoatlas_rl.files import sha256
 from infoatlas_rl.weights import hashes_of_critic, pretrained_folder, released, weights_hash
 from tests.conftest import correlated
 
@@ -96,3 +97,25 @@ def test_a_new_head_keeps_what_the_critic_found(tmp_path, monkeypatch):
         if change is not model.encoder.side:
             assert hashes_of_critic("base") == set(hashes)
     assert hashes_of_critic("base") == {hashes[-1]}
+
+
+def test_the_same_model_is_the_same_file(tiny, tmp_path):
+    model = tiny.build()
+    # Safetensors writes its metadata in an order of its own; notes of evaluations and trainings go by the checksum.
+    for number in range(6):
+        write_weights(tmp_path / f"{number}.safetensors", model, {"note": "ü"})
+    assert len({sha256(path) for path in tmp_path.iterdir()}) == 1
+    assert read_weights(tmp_path / "0.safetensors")[1] == {"note": "ü"}
+
+
+def test_weights_are_read_once_while_their_file_stays_as_it_is(tiny, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    write_weights(path, tiny.build(), {})
+    first = shared_pretrained(path)
+    assert shared_pretrained(path) is first
+    path.unlink()
+    write_weights(path, tiny.build(), {"longer": "than before"})
+    assert shared_pretrained(path) is not first
+    path.unlink()
+    with pytest.raises(WeightsError, match="no such file"):
+        shared_pretrained(path)

@@ -3,7 +3,8 @@
 Half of the rows write the critic, and, of many dimensions, show which projections are informative; the others test it: the
 mean of t(x_i, y_i) is compared with that of t(x_i, y_pi(i)) over random permutations pi. The critic knows nothing of the rows
 that are permuted, so under independence all of these means have one distribution, and the p-value is exact (Phipson & Smyth
-2010), whatever the critic is worth; what it is worth is the power.
+2010), whatever the critic is worth; what it is worth is the power. All of this holds for rows that are independent of each other:
+two time series that have nothing to do with each other look dependent.
 
 Dependence that is linear and spread thinly over many columns is seen better by all rows at once: the sum of the squared
 correlations of all pairs of columns, as normal scores, is tested as well. Both share the level of the test (a weighted Bonferroni
@@ -26,8 +27,8 @@ from torch import Tensor
 from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_classes, check_samples, check_whole
 from infoatlas_rl.estimator.copula import NormalScores
 from infoatlas_rl.estimator.critic import Critic
-from infoatlas_rl.estimator.estimate import LEAST_TO_PROJECT, check_index, to_tensor, without_constants
-from infoatlas_rl.estimator.model import load_pretrained
+from infoatlas_rl.estimator.estimate import LEAST_TO_PROJECT, check_index, to_tensor, without_constants, without_copies
+from infoatlas_rl.estimator.model import InfoAtlas, shared_pretrained
 from infoatlas_rl.estimator.projection import Projections
 
 MOST_TESTED = 512
@@ -47,10 +48,10 @@ class IndependenceTest:
     """What a test came to."""
 
     p_value: float
-    """Under independence it is at most p with a probability of at most p; at least 1.25 / (permutations + 1), and where only the
-    critic sees the dependence 5 / (permutations + 1)."""
+    """Under independence it is at most p with a probability of at most p, where rows are independent of each other (those of a
+    time series are not); at least 1.25 / (permutations + 1), and where only the critic sees it 5 / (permutations + 1)."""
     statistic: float
-    """Mean of the critic over the rows held out, less its mean over their pairs, in nats."""
+    """Mean of the critic over the rows held out, less its mean over their pairs, in nats; NaN where there is no critic."""
     z_score: float
     """How far critic or correlations are above their permutations, in standard deviations, less what the shared level costs;
     finer than the p-value where no permutation reaches the data."""
@@ -80,7 +81,8 @@ def independence_test(
         seed: of the division of the rows, and of the permutations.
 
     Raises:
-        TypeError, ValueError: as :func:`infoatlas_rl.estimate_mi`; 16 rows are needed, and 128 of more than 20 dimensions.
+        TypeError, ValueError: as :func:`infoatlas_rl.estimate_mi`; 16 rows are needed. Of more than 20 dimensions and fewer than
+            128 rows correlations alone are tested, and have the whole level.
     """
     check_classes(classes)
     check_whole("permutations", permutations, least=1)
@@ -90,24 +92,16 @@ def independence_test(
     a, b, batched = check_samples(a, b, None, classes=classes)
     if batched:
         raise ValueError(f"x has shape {tuple(a.shape)}; a test is of one data set, (n, d)")
-    a, b = without_constants(a)[0], without_constants(b)[0]
-    model, n = load_pretrained(weights), len(a)
-    limit = model.config.max_dim
-    wide = max(a.shape[1], b.shape[1]) > limit
-    least = 2 * (LEAST_TO_PROJECT if wide else MIN_SAMPLES)
-    if n < least:
-        raise ValueError(
-            f"x and y have n = {n} samples; a test of {a.shape[1]} and {b.shape[1]} dimensions needs at least {least}"
-        )
-    columns = [NormalScores(side[None]).fit_scores(side[None])[0].double().numpy() for side in (a, b)]
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(int(seed)))
-    fit, held = order[: n // 2][:MOST_FITTED], order[n // 2 :][:MOST_TESTED]
-    if wide:
-        projections = Projections(a[fit], b[fit], limit, int(seed))
-        a, b = projections.x(a), projections.y(b)
-    critic = model(a[None, fit], b[None, fit])
-    values = _of_all_pairs(critic, a[None, held], b[None, held]).double().numpy()
+    a, b = (side[0] for side in without_copies(without_constants(a), without_constants(b)))
+    model, n = shared_pretrained(weights), len(a)
+    if n < 2 * MIN_SAMPLES:
+        raise ValueError(f"x and y have n = {n} samples; a test needs at least {2 * MIN_SAMPLES}")
     rng = np.random.default_rng(abs(seed))
+    columns = [NormalScores(side[None]).fit_scores(side[None])[0].double().numpy() for side in (a, b)]
+    if max(a.shape[1], b.shape[1]) > model.config.max_dim and n < 2 * LEAST_TO_PROJECT:
+        p, z = _compared(_correlations(*columns), n, permutations, rng)
+        return IndependenceTest(p, math.nan, z, permutations, n)
+    values = _held_out_values(model, a, b, int(seed))
     rows = np.arange(len(values))
     by_critic = _compared(lambda order: values[rows, order].mean(), len(rows), permutations, rng)
     by_correlation = _compared(_correlations(*columns), n, permutations, rng)
@@ -118,6 +112,17 @@ def independence_test(
         permutations=permutations,
         n=n,
     )
+
+
+def _held_out_values(model: InfoAtlas, x: Tensor, y: Tensor, seed: int) -> NDArray[np.float64]:
+    """The critic of one half of the rows, ``(n, d)``, at all pairs of the others."""
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    fit, held = order[: len(x) // 2][:MOST_FITTED], order[len(x) // 2 :][:MOST_TESTED]
+    if max(x.shape[1], y.shape[1]) > model.config.max_dim:
+        projections = Projections(x[fit], y[fit], model.config.max_dim, seed)
+        x, y = projections.x(x), projections.y(y)
+    critic = model(x[None, fit], y[None, fit])
+    return _of_all_pairs(critic, x[None, held], y[None, held]).double().numpy()
 
 
 def _compared(

@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from infoatlas_rl.columns import numbers_of, whole_rows
-from infoatlas_rl.estimator.estimate import check_index
-from infoatlas_rl.estimator.model import InfoAtlas, load_pretrained
+from infoatlas_rl.estimator.discrete import distinct_rows
+from infoatlas_rl.estimator.estimate import check_index, warn
+from infoatlas_rl.estimator.model import shared_pretrained
 from infoatlas_rl.tables import Table
 
 Array = NDArray[np.float64]
@@ -109,7 +109,7 @@ def pairwise_mi(
         raise ValueError(f"nan_policy has to be raise or drop, not {nan_policy!r}")
     if units not in ("nats", "bits"):
         raise ValueError(f"units has to be nats or bits, not {units!r}")
-    columns = _columns(data, nan_policy, _model(weights).config.max_dim)
+    columns = _columns(data, nan_policy, shared_pretrained(weights).config.max_dim)
     names = list(columns)
     tell = (_on_terminal if progress else (lambda done, total: None)) if isinstance(progress, bool) else progress
     size = len(names)
@@ -141,7 +141,7 @@ class _Job:
 
 def _estimate(job: _Job) -> list[tuple[int, int, float, float, float]]:
     """Pair, point estimate and interval."""
-    model, rows = _model(job.weights), []
+    model, rows = shared_pretrained(job.weights), []
     alike: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for i, j in job.pairs:
         alike.setdefault((job.columns[i].shape[1], job.columns[j].shape[1]), []).append((i, j))
@@ -153,11 +153,6 @@ def _estimate(job: _Job) -> list[tuple[int, int, float, float, float]]:
             found = found.in_bits() if job.units == "bits" else found
             rows += [(*pair, *map(float, row)) for pair, *row in zip(some, found.mi, *found.interval, strict=True)]
     return rows
-
-
-@cache
-def _model(weights: str) -> InfoAtlas:
-    return load_pretrained(weights)
 
 
 def _pairs(names: list[str], between: tuple[Sequence[str], Sequence[str]] | None) -> list[tuple[int, int]]:
@@ -176,8 +171,9 @@ def _pairs(names: list[str], between: tuple[Sequence[str], Sequence[str]] | None
 
 def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
     """Name to ``(n, k)``: numbers as they are, classes as columns of zeros and ones."""
-    if isinstance(data, Mapping) or (hasattr(data, "columns") and hasattr(data, "iloc")):
-        named = list(data.keys() if isinstance(data, Mapping) else data.columns)
+    if isinstance(data, Mapping) or hasattr(data, "columns"):
+        # Of Arrow tables the columns are without their names.
+        named = list(data.keys() if isinstance(data, Mapping) else getattr(data, "column_names", data.columns))
         if double := [name for name, count in Counter(map(str, named)).items() if count > 1]:
             raise ValueError(f"more than one column is called {double[0]}; rename them")
         indexed = [name for name in named if isinstance(data, Mapping) and hasattr(data[name], "iloc")]
@@ -205,7 +201,13 @@ def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(kept)[~np.isfinite(values).all(1)][0])
             raise ValueError(f"column {name} has infinity in row {row + 1} of the data; leave the row out")
-    return numbers
+    distinct = distinct_rows(*map(torch.from_numpy, numbers.values()))
+    if distinct is None:
+        return numbers
+    rest = distinct.numpy()
+    copies = len(rest) - int(rest.sum())
+    warn(f"{copies} of {len(rest)} rows are copies of others; the estimates are of the {int(rest.sum())} different ones")
+    return {name: values[rest] for name, values in numbers.items()}
 
 
 def _as_array(values: Any) -> NDArray[Any]:
@@ -215,6 +217,8 @@ def _as_array(values: Any) -> NDArray[Any]:
         values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
     if np.ma.is_masked(values):
         return np.where(np.ma.getmaskarray(values), None, np.ma.getdata(values).astype(object))
+    if str(getattr(values, "dtype", "")) in ("Int64", "UInt64"):  # of pandas, whose gaps would make doubles of all
+        values = values.astype(object)
     return np.asarray(values)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infoatlas_rl.estimator.estimate import check_index, to_tensor
-from infoatlas_rl.estimator.model import load_pretrained
+from infoatlas_rl.estimator.model import shared_pretrained
 
 BATCH = 32
 """Features that are worked on at the same time."""
@@ -28,8 +28,8 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
 
     Args:
         X: ``(n, d)``, numbers.
-        y: ``(n,)``; numbers of floating point are a target of a regression, all else are class labels. Of more than 20 different
-            integers there is a warning.
+        y: ``(n,)``; numbers of floating point and times are a target of a regression, all else are class labels. Of more than 20
+            different integers there is a warning.
 
     Raises:
         TypeError, ValueError: other shapes, or what :func:`infoatlas_rl.estimate_mi` refuses.
@@ -43,7 +43,7 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
         raise ValueError(f"X has shape {features.shape} and type {features.dtype}; accepted are numbers (n, d)")
     if target.ndim != 1 or len(target) != len(features):
         raise ValueError(f"y has shape {target.shape}; accepted is ({len(features)},), as many as X has rows")
-    model, labels = load_pretrained(weights), target.dtype.kind != "f"
+    model, labels = shared_pretrained(weights), target.dtype.kind not in "fmM"
     if labels:
         kinds = len(np.unique(target)) if target.dtype.kind in "iu" else 0
         if kinds > model.config.max_dim:

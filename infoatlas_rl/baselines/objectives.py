@@ -18,7 +18,6 @@ for ``steps`` steps of Adam on the batch before its value is taken, with gradien
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Literal
@@ -28,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infoatlas_rl.baselines.critics import jensen_shannon
+from infoatlas_rl.estimator.bounds import log_mean_exp
 
 Direction = Literal["maximise", "minimise"]
 SHIFTS = 4
@@ -200,10 +200,10 @@ class MINE:
         return self.sign * self._bound(*_scores(network, x, y))
 
     def _critic_loss(self, joint: Tensor, product: Tensor) -> Tensor:
-        return -(joint.mean() - _log_mean_exp(product))
+        return -(joint.mean() - log_mean_exp(product))
 
     def _bound(self, joint: Tensor, product: Tensor) -> Tensor:
-        return joint.mean() - _log_mean_exp(product)
+        return joint.mean() - log_mean_exp(product)
 
 
 class SMILE(MINE):
@@ -224,7 +224,7 @@ class SMILE(MINE):
         return -jensen_shannon(joint, product)
 
     def _bound(self, joint: Tensor, product: Tensor) -> Tensor:
-        return joint.mean() - _log_mean_exp(product.clamp(-self.clip, self.clip))
+        return joint.mean() - log_mean_exp(product.clamp(-self.clip, self.clip))
 
 
 class Ramped:
@@ -260,10 +260,6 @@ def _scores(network: nn.Sequential, x: Tensor, y: Tensor) -> tuple[Tensor, Tenso
     joint = network(torch.cat([x, y], dim=1))[:, 0]
     others = torch.cat([torch.cat([x, y.roll(shift, 0)], dim=1) for shift in range(1, SHIFTS + 1)])
     return joint, network(others)[:, 0]
-
-
-def _log_mean_exp(scores: Tensor) -> Tensor:
-    return scores.logsumexp(0) - math.log(len(scores))
 
 
 def _squared_distances(side: Tensor) -> Tensor:

@@ -63,7 +63,8 @@ class GeneratedCritic:
 
     def joint_and_product(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """t at new samples ``(b, q, dx), (b, q, dy)`` and with y moved on by one; E_q[exp t] = 1 on them."""
-        x, y = (self.model.pad(scores.scores(side)) for scores, side in zip(self.scores, (x, y), strict=True))
+        sides = zip(self.scores, (x, y), strict=True)
+        x, y = (self.model.pad(scores.scores(side), seed) for seed, (scores, side) in enumerate(sides, 2))
         joint, product = self.values(x, y), self.values(x, y.roll(1, 1))
         shift = log_mean_exp(product.float()).unsqueeze(-1).to(product.dtype)
         return joint - shift, product - shift
@@ -92,7 +93,7 @@ class PaperInfoAtlas(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> GeneratedCritic:
         """Write the critics of data sets ``(b, n, dx), (b, n, dy)``."""
         scores = NormalScores(x), NormalScores(y)
-        padded = tuple(self.pad(s.fit_scores(side)) for s, side in zip(scores, (x, y), strict=True))
+        padded = tuple(self.pad(s.fit_scores(side), seed) for seed, (s, side) in enumerate(zip(scores, (x, y), strict=True)))
         theta = self.decoder(self.encoder(*padded))
         layers, start = [], 0
         for a, b in self.shapes:
@@ -102,8 +103,9 @@ class PaperInfoAtlas(nn.Module):
             start += a * b + b
         return GeneratedCritic(layers, scores, self)
 
-    def pad(self, scores: Tensor) -> Tensor:
-        """Independent Gaussian noise up to D columns, which leaves the MI as it is (Proposition A.3)."""
+    def pad(self, scores: Tensor, seed: int) -> Tensor:
+        """Independent Gaussian noise up to D columns, which leaves the MI as it is (Proposition A.3); in training anew."""
         dtype = self.decoder[0].weight.dtype
-        noise = torch.randn(*scores.shape[:-1], self.config.max_dim - scores.shape[-1], device=scores.device)
+        generator = None if self.training else torch.Generator().manual_seed(seed)
+        noise = torch.randn(*scores.shape[:-1], self.config.max_dim - scores.shape[-1], generator=generator)
         return torch.cat([scores, noise.to(scores)], dim=-1).to(dtype)

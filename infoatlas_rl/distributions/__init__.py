@@ -3,7 +3,7 @@
 from infoatlas_rl.distributions.bmi import BMI_40, BMI_TASKS
 from infoatlas_rl.distributions.derived import derived_tasks
 from infoatlas_rl.distributions.discrete import DISCRETE_TASKS
-from infoatlas_rl.distributions.families import FAMILIES, Mixture, four_clusters_mi
+from infoatlas_rl.distributions.families import THREE_FAMILIES, Mixture, four_clusters_mi
 from infoatlas_rl.distributions.task import BenchmarkTask, gaussian_mi, student_mi, table_mi
 from infoatlas_rl.distributions.varied import varied_tasks
 
@@ -11,7 +11,7 @@ __all__ = [
     "BMI_40",
     "BMI_TASKS",
     "DISCRETE_TASKS",
-    "FAMILIES",
+    "THREE_FAMILIES",
     "BenchmarkTask",
     "Mixture",
     "derived_tasks",

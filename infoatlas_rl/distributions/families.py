@@ -1,4 +1,4 @@
-"""``FAMILIES`` are three families for which the error is followed as n grows, ``Mixture`` is a random mixture of Gaussians."""
+"""``THREE_FAMILIES`` are those for which the error is followed as n grows, ``Mixture`` is a random mixture of Gaussians."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def four_clusters_mi() -> float:
     return float((lse(a + b) - lse(a) - lse(b) + np.log(4)).mean())
 
 
-FAMILIES: dict[str, tuple[Sampler, Callable[[], float]]] = {
+THREE_FAMILIES: dict[str, tuple[Sampler, Callable[[], float]]] = {
     "correlated Gaussians, d = 3": (_correlated, lambda: -0.5 * float(np.log(1 - RHO**2).sum())),
     "Student-t, 3 degrees of freedom, d = 2": (_shared_scale, lambda: student_mi(2, 2, 3)),
     "four clusters, d = 2": (_four_clusters, four_clusters_mi),

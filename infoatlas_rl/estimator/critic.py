@@ -112,7 +112,6 @@ def _curvature(joint: Tensor, product: Tensor, t_product: Tensor, half: slice) -
 def solve_last_layer(
     joint: Tensor,
     product: Tensor,
-    base_joint: Tensor,
     base_product: Tensor,
     parameters: CriticParameters,
     curvature: Tensor,

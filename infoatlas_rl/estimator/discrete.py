@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -16,6 +17,10 @@ SAMPLES_PER_VALUE = 8
 """Below so many samples for every different row, the entropy of the samples says little about that of their distribution."""
 
 
+COPIES = 0.98
+"""Where two sides have so many of the different rows that all have together, equal rows are copies."""
+
+
 class RowEntropy(NamedTuple):
     """Of the rows of data sets, ``(b,)`` each."""
 
@@ -28,7 +33,7 @@ def row_entropy(rows: Tensor) -> RowEntropy:
     """Entropy of samples ``(b, n, d)`` as if their rows were values of a discrete variable, with the correction of Miller
     and Madow for its bias. Where all are different it is log n."""
     n = rows.shape[1]
-    begins, index, start = _runs(_as_numbers(rows).sort(-1).values, 1e-9)
+    begins, index, start = _runs(row_numbers(rows).sort(-1).values, 1e-9)
     ends = torch.cat([begins[:, 1:], begins[:, :1]], -1)
     # At the last of equal rows, how many they are.
     counts = torch.where(ends, index - start + 1, 1).double()
@@ -59,11 +64,29 @@ def most_information(entropies: Sequence[RowEntropy], n: int, levels: Sequence[f
 
 def first_equal(rows: Tensor) -> Tensor:
     """Of every row of samples ``(b, n, d)`` the place of one that is equal to it, ``(b, n)``: the same of all equal ones."""
-    numbers, order = _as_numbers(rows.detach()).sort(dim=-1, stable=True)
+    numbers, order = row_numbers(rows.detach()).sort(dim=-1, stable=True)
     _, index, start = _runs(numbers, 1e-12 * numbers.abs().amax(-1, keepdim=True))
     first = torch.zeros_like(index).scatter(-1, order, order.gather(-1, start))
     same = (rows == rows.gather(1, first.unsqueeze(-1).expand_as(rows))).all(-1)
     return torch.where(same, first, index)
+
+
+def distinct_rows(*sides: Tensor) -> Tensor | None:
+    """Which rows of a data set of several sides ``(n, d)`` are no copies of others, ``(n,)``, as a bootstrap or a join makes
+    them. None where all of them are none, or where equal rows are values of discrete variables: these come often, or without the
+    other sides being equal."""
+    n, rows = len(sides[0]), torch.cat(sides, dim=1)[None]
+    numbers = row_numbers(rows).sort(-1).values
+    if bool((numbers.diff(dim=-1) > 1e-12 * numbers.abs().amax()).all()):
+        return None
+    index = torch.arange(n, device=rows.device)
+    distinct = first_equal(rows)[0] == index
+    kinds = int(distinct.sum())
+    if kinds == n or kinds * SAMPLES_PER_VALUE <= n:
+        return None
+    of_sides = (int((first_equal(side[None])[0] == index).sum()) for side in sides)
+    continuous = itertools.islice((of_side for of_side in of_sides if of_side >= COPIES * kinds), 2)
+    return distinct if len(list(continuous)) == 2 else None
 
 
 def with_equal_rows(projected: Tensor, rows: Tensor) -> Tensor:
@@ -82,7 +105,7 @@ def _runs(ordered: Tensor, tolerance: float | Tensor) -> tuple[Tensor, Tensor, T
     return begins, index, torch.where(begins, index, 0).cummax(-1).values
 
 
-def _as_numbers(rows: Tensor) -> Tensor:
+def row_numbers(rows: Tensor) -> Tensor:
     """Rows of ``(b, n, d)`` as numbers, ``(b, n)``: equal rows give equal numbers but for rounding, different ones almost
     surely do not."""
     return rows.double() @ _direction(rows.shape[2]).to(rows.device)

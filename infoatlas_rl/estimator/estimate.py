@@ -14,11 +14,14 @@ from einops import rearrange
 from torch import Tensor
 
 from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_classes, check_samples, check_slices, check_whole
-from infoatlas_rl.columns import missing_in
+from infoatlas_rl.columns import as_numbers, missing_in
 from infoatlas_rl.estimator.bounds import BOUNDS
 from infoatlas_rl.estimator.canonical import TRAINED_SAMPLES
+from infoatlas_rl.estimator.collinear import without_collinear
 from infoatlas_rl.estimator.critic import Critic
 from infoatlas_rl.estimator.derived import without_derived
+from infoatlas_rl.estimator.discrete import distinct_rows
+from infoatlas_rl.estimator.parts import chunks
 from infoatlas_rl.estimator.projection import Projections
 from infoatlas_rl.estimator.slicing import project, random_orthonormal
 
@@ -53,7 +56,8 @@ class Estimate:
     """Calibrated 90 % interval ``(low, high)``."""
     bound: Any
     """The variational bound (Donsker-Varadhan by default) of the critic on the data it was written for, which can
-    exceed the true MI where n is small for the dimension; cross-fitted it does not, in expectation."""
+    exceed the true MI where n is small for the dimension, and is at least 0, which the constant critic reaches; cross-fitted it
+    does not exceed it, in expectation."""
     p_value: Any
     """Permutation test of independence, or None where no permutations were asked for."""
     n: int
@@ -129,9 +133,13 @@ def estimate(
     x, y, batched = check_samples(x, y, None, classes=classes)
     dims = x.shape[2], y.shape[2]
     x, y = without_constants(x), without_constants(y)
+    x, y = without_copies(x, y)
+    limit = model.config.max_dim
+    if slices is None and max(x.shape[2], y.shape[2]) <= limit:
+        x, y = without_collinear(x), without_collinear(y)
     if slices is None:
         x, y = without_derived(x), without_derived(y)
-    limit, most = model.config.max_dim, max(x.shape[2], y.shape[2])
+    most = max(x.shape[2], y.shape[2])
     if slices is None and most > limit and x.shape[1] < LEAST_TO_PROJECT:
         raise ValueError(
             f"x and y have n = {x.shape[1]} samples; to find projections of {most} dimensions at least {LEAST_TO_PROJECT} are "
@@ -192,7 +200,7 @@ def estimate(
     return Estimate(
         mi=plain(quantiles[:, middle]),
         interval=(plain(quantiles[:, 0]), plain(quantiles[:, -1])),
-        bound=plain(value),
+        bound=plain(value if cross_fit else value.clamp(min=0.0)),
         p_value=plain(p_value),
         n=n,
         dims=dims,
@@ -250,6 +258,21 @@ def cross_fitted(model: CriticWriter, x: Tensor, y: Tensor, bound: str) -> Tenso
     return (held_out(x, y, first, second) + held_out(x, y, second, first)) / 2
 
 
+def without_copies(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """A data set without the rows that are copies of others, with a warning, as they are no further samples, and what is nearest
+    to a row would be its copy. Of several data sets the warning alone."""
+    found = [distinct_rows(*pair) for pair in zip(x, y, strict=True)]
+    copies = [int((~distinct).sum()) for distinct in found if distinct is not None]
+    if not copies:
+        return x, y
+    rest = x.shape[1] - copies[0]
+    if len(x) > 1 or rest < MIN_SAMPLES:
+        warn(f"{copies[0]} of {x.shape[1]} rows are copies of others, which look like dependence; leave them out")
+        return x, y
+    warn(f"{copies[0]} of {x.shape[1]} rows are copies of others; the estimate is of the {rest} different ones")
+    return x[:, found[0]], y[:, found[0]]
+
+
 def without_constants(samples: Tensor) -> Tensor:
     """Samples ``(b, n, d)`` without the columns that are constant in all data sets, which say nothing; one is left."""
     varies = (samples != samples[:, :1]).any(1).any(0)
@@ -257,12 +280,6 @@ def without_constants(samples: Tensor) -> Tensor:
         return samples
     varies[0] |= ~varies.any()
     return samples[..., varies]
-
-
-def chunks(x: Tensor, y: Tensor, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Data sets ``(b, n, d)`` in parts of at most so many samples together, or of one."""
-    most = max(1, samples // x.shape[1])
-    return zip(x.split(most), y.split(most), strict=True)
 
 
 def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
@@ -284,7 +301,7 @@ def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
                 array = (array - array.min()) >> (np.ptp(array) > np.iinfo(np.int64).max)
             array = array.astype(np.int64)
         elif not np.iscomplexobj(array):
-            array = np.array(array, dtype=np.float64)
+            array = np.array(as_numbers(array) if array.dtype == object else array, dtype=np.float64)
         tensor = torch.from_numpy(array)
     except (TypeError, ValueError) as error:
         hint = "" if labels else f" (class labels: classes={name!r})"
@@ -309,17 +326,15 @@ def check_index(x: Any, y: Any, name: str = "y", first: str = "x") -> None:
 def _warn_outside_range(x: Tensor, y: Tensor) -> None:
     n = x.shape[1]
     if not TRAINED[0] <= n <= TRAINED[1]:
-        _warn(f"n = {n} is outside the {TRAINED[0]} to {TRAINED[1]} samples that the estimator was made for")
+        warn(f"n = {n} is outside the {TRAINED[0]} to {TRAINED[1]} samples that the estimator was made for")
     for name, samples in (("x", x), ("y", y)):
         # A value that most samples have is the median.
         same = (samples == samples.median(dim=1, keepdim=True).values).float().mean(1)
         if bool(((same > MOST_TIES) & (same < 1)).any()):
-            _warn(
-                f"a column of {name} has the same value in more than {MOST_TIES:.0%} of the samples; the network saw fewer ties"
-            )
+            warn(f"a column of {name} has the same value in more than {MOST_TIES:.0%} of the samples; the network saw fewer ties")
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] in ("infoatlas_rl", "torch"):
         level, frame = level + 1, frame.f_back

@@ -8,6 +8,7 @@ The stages, each a module of its own::
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from infoatlas_rl.estimator.estimate import Estimate, estimate
 from infoatlas_rl.estimator.hypernetwork import CriticParameters, Hypernetwork
 from infoatlas_rl.estimator.layers import Phases, feature_count
 from infoatlas_rl.transforms import fixed, outside_transforms
-from infoatlas_rl.weights import read_model, weights_file, write_model
+from infoatlas_rl.weights import read_model, weights_file, weights_stamp, write_model
 
 FORMAT = "infoatlas-4"
 
@@ -191,10 +192,12 @@ class InfoAtlas(nn.Module):
         joint, base_joint = self.pair_features(side_x, side_y, parameters)
         product, base_product = self.pair_features(side_x.at(i), side_y.at(j), parameters)
         with torch.set_grad_enabled(through_parameters):
-            values = held(joint, product, base_joint, base_product)
-            start = look_ahead(*values, parameters)
+            fixed_joint, fixed_product, fixed_base, fixed_base_product = held(joint, product, base_joint, base_product)
+            start = look_ahead(fixed_joint, fixed_product, fixed_base, fixed_base_product, parameters)
             parameters = self.hypernetwork.with_level(parameters, start.two_fold, x.shape[1])
-            weights = solve_last_layer(*values, parameters, start.curvature, self.config.newton_steps)
+            weights = solve_last_layer(
+                fixed_joint, fixed_product, fixed_base_product, parameters, start.curvature, self.config.newton_steps
+            )
         t_product = base_product + torch.einsum("bnm,bm->bn", product, weights)
         normaliser = log_mean_exp(t_product).detach().unsqueeze(-1)
         return Critic(
@@ -315,6 +318,16 @@ def load_pretrained(name: str | Path = "base") -> InfoAtlas:
     return read_weights(weights_file(name, FORMAT))[0].eval().requires_grad_(False).float()
 
 
+def shared_pretrained(name: str | Path = "base") -> InfoAtlas:
+    """:func:`load_pretrained`, read once while the file stays as it is; for functions that only estimate. Not to be changed."""
+    return _read_once(name, weights_stamp(name))
+
+
+@lru_cache(maxsize=4)
+def _read_once(name: str | Path, stamp: tuple[Path, int, int] | None) -> InfoAtlas:
+    return load_pretrained(name)
+
+
 def write_weights(path: Path, model: InfoAtlas, record: dict[str, Any]) -> None:
     """Write weights with their configuration and a record of how they were made."""
     write_model(path, model, FORMAT, record)
@@ -349,7 +362,7 @@ def estimate_mi(x: Any, y: Any, *, given: Any = None, units: str = "nats", weigh
     """
     if units not in ("nats", "bits"):
         raise ValueError(f"units has to be nats or bits, not {units!r}")
-    model = load_pretrained(weights)
+    model = shared_pretrained(weights)
     result = model.estimate(x, y, **options) if given is None else conditional_estimate(model, x, y, given, **options)
     return result.in_bits() if units == "bits" else result
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from infoatlas_rl.estimator.estimate import chunks
 from infoatlas_rl.transforms import transformed
 
 PART = 30_000
 """Samples, of all slices and data sets together, that are worked on at a time: with gradients about a gigabyte."""
 
 Part = Callable[[Tensor, Tensor], Tensor]
+
+
+def chunks(x: Tensor, y: Tensor, samples: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Data sets ``(b, n, d)`` in parts of at most so many samples together, or of one."""
+    most = max(1, samples // x.shape[1])
+    return zip(x.split(most), y.split(most), strict=True)
 
 
 def by_parts(x: Tensor, y: Tensor, part: Part) -> Tensor:

@@ -60,6 +60,8 @@ class Projections:
         self._whole = x.shape[1] <= limit, y.shape[1] <= limit
         with torch.no_grad():
             z_x, z_y = (s.fit_scores(side[None])[0].float() for s, side in zip(self._scores, (x, y), strict=True))
+        # A value that these rows do not have, as a class of others, is none of what was found here.
+        self._varies = tuple((z != z[:1]).any(0) for z in (z_x, z_y))
         held = max(len(z_x) // 4, 8)
         self._maps: tuple[list[Map], list[Map]] = ([], [])
         for find in (_linear, _columns, _nonlinear):
@@ -93,7 +95,7 @@ class Projections:
     def _project(self, samples: Tensor, side: int) -> Tensor:
         if self._whole[side]:
             return samples
-        z = self._scores[side].scores(samples[None])[0].float()
+        z = self._scores[side].scores(samples[None])[0].float() * self._varies[side]
         projected = torch.cat([project(z) for project in self._maps[side]], dim=1)
         return with_equal_rows(projected[None], z[None])[0]
 

@@ -65,23 +65,34 @@ class Dataset:
 
 
 def format_of(path: Path | str) -> str | None:
-    """Which of the three formats is at a path; None if none of them."""
+    """Which of the three formats is at a path; None if none of them.
+
+    Raises:
+        DatasetError: a file that its name calls HDF5, and that is damaged or cannot be read without h5py.
+    """
     path = Path(path)
     if (path / "meta" / "info.json").is_file():
         return "LeRobot"
     if path.is_dir() and (path / "meta" / "episode_ends").is_dir():
         return "diffusion policy"
     if path.is_file() and path.suffix.lower() in (".hdf5", ".h5"):
-        import h5py
-
+        h5py = _h5py(path)
         try:
             with h5py.File(path, "r") as file:
                 data = file.get("data")
                 if isinstance(data, h5py.Group) and any(name.startswith("demo") for name in data):
                     return "robomimic"
-        except Exception:  # HDF5 tells of damage by errors of many kinds
-            return None
+        except Exception as error:  # HDF5 tells of damage by errors of many kinds
+            raise DatasetError(f"{path}: not a readable HDF5 file ({one_line(error)})") from error
     return None
+
+
+def _h5py(path: Path) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise DatasetError(f"{path}: reading HDF5 files needs h5py: pip install 'infoatlas-rl[data]'") from error
+    return h5py
 
 
 def load_dataset(path: Path | str, columns: Sequence[str] | None = None, count: int | None = None) -> Dataset:
@@ -179,8 +190,7 @@ def _numbered(name: str) -> tuple[str, int]:
 
 
 def _robomimic(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    import h5py
-
+    h5py = _h5py(path)
     with h5py.File(path, "r") as file:
         data = file["data"]
         for name in sorted(data, key=_numbered):

@@ -7,8 +7,8 @@ motion turns, and J has a peak; along a straight way it is nothing, along a slow
 J, less a small penalty for times that vary; where two tell the same, that of the two at which demonstrations rest. They are K, or
 all that tell about ``worth`` nats. The last one is the final state.
 
-J is measured by the estimator: one forward pass compares a dozen ticks, some fifteen measure the whole clock. A few rounds with
-fresh samples and slices are averaged.
+J is measured by the estimator: one forward pass compares a dozen ticks, seventeen at most measure the whole clock. A few rounds
+with fresh samples and slices are averaged.
 
 MaxMI (Zhou & Yang, 2024) maximises I(s[t]; s[t - delta]) at the key state instead (:mod:`infoatlas_rl.keystates.maxmi`);
 ``docs/keystates.md`` shows why its maxima are not where a stage ends.
@@ -98,13 +98,17 @@ class KeyStateFinder:
             what is left.
 
     Raises:
-        ValueError: neither an estimator nor a number of key states.
+        ValueError: neither an estimator nor a number of key states, or trajectories with another ``delta``.
     """
 
     def __init__(self, trajectories: TrajectorySet, estimator: Estimator | None, config: KeyStateConfig | None = None) -> None:
         self.trajectories, self.config = trajectories, config or KeyStateConfig()
         if estimator is None and self.config.concepts is None:
             raise ValueError("without an estimator nothing tells how many key states there are: say concepts=K")
+        if trajectories.delta != self.config.delta:
+            raise ValueError(
+                f"trajectories have delta={trajectories.delta}, the configuration delta={self.config.delta}; give both the same"
+            )
         self.estimator = copy.deepcopy(estimator).eval() if isinstance(estimator, torch.nn.Module) else estimator
         self.clock = Clock(trajectories, self.config.delta)
         self.cuts: list[int] = []
@@ -236,9 +240,14 @@ class KeyStateFinder:
                 if least <= config.worth
                 else f"chance tells up to {self.chance:.3f}, of which {SURELY:g} times are asked for"
             )
+            tells = (
+                f"no place tells more than {max(told.values()):.3f} nats about it, and {asked}"
+                if told
+                else f"no place on {self.ticks} ticks tells more than those beside it"
+            )
             raise NothingFoundError(
-                f"nothing divides the motion of these {len(self.trajectories)} trajectories into stages: no place tells more "
-                f"than {information.max():.3f} nats about it, and {asked}; concepts=K places K key states all the same"
+                f"nothing divides the motion of these {len(self.trajectories)} trajectories into stages: {tells}; concepts=K "
+                "places K key states all the same"
             )
         return sorted(chosen)
 

@@ -40,8 +40,8 @@ def velocity_minima(trajectories: Sequence[Array], concepts: int, distance: int 
     out = []
     for trajectory in trajectories:
         z = np.asarray(trajectory) / scale
-        speed = np.linalg.norm(z[2:] - z[:-2], axis=1)
-        speed = np.concatenate([speed[:1], speed, speed[-1:]])
+        speed = np.linalg.norm(z[2:] - z[:-2], axis=1) if len(z) > 2 else np.zeros(1)
+        speed = np.concatenate([speed[:1], speed, speed[-1:]])[: len(z)]
         found: list[int] = []
         for step in sorted(_minima(speed), key=lambda step: -_prominence(speed, step)):
             if all(abs(step - other) > distance for other in [*found, len(z) - 1]) and len(found) < concepts - 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,9 @@ def _read_meta(path: Path, remedy: str) -> dict[str, Any]:
     for number, episode in enumerate(meta["episodes"]):
         if (fault := _episode_fault(episode)) is not None:
             raise DemonstrationFileError(f"{json_path}: episode {number} {fault}; {remedy}")
+    ids = [episode["episode_id"] for episode in meta["episodes"]]
+    if double := [number for number, count in Counter(ids).items() if count > 1]:
+        raise DemonstrationFileError(f"{json_path}: two episodes have the episode_id {double[0]}; {remedy}")
     return meta
 
 
@@ -190,6 +194,8 @@ def _episode_fault(episode: Any) -> str | None:
         value = episode.get(name)
         if type(value) is not int or not 0 <= value < 2**63:
             return f"needs a whole number {name}, not {_short(value)}"
+    if type(episode.get("success", True)) is not bool:
+        return f"needs a success that is true or false, not {_short(episode['success'])}"
     ends = episode.get("stage_ends", [])
     if not isinstance(ends, list) or not all(type(end) is int for end in ends):
         return f"has stage_ends that are no list of whole numbers: {_short(ends)}"

@@ -159,6 +159,8 @@ def get_task(name: str, env_id: str | None = None, horizon: int = 250, **describ
             return task
     if env_id is None:
         raise ValueError(f"unknown env {name!r}; choose one of {', '.join(TASKS)}, or describe the task with its env_id")
+    if type(horizon) is not int or horizon < 1:
+        raise ValueError(f"task {name}: horizon={horizon!r}; it has to be a whole number of steps, at least 1")
     if not described:
         return Task(name, env_id, horizon)
     needed, also = ("object", "target", "geometry"), ("symmetry", "aims", "target_turn", "first")

@@ -34,11 +34,12 @@ LARGE = 1e15
 """Samples beyond it are brought into another unit, which changes neither of the two: their squares might be infinite."""
 
 
-def dependence(x: Tensor, y: Tensor, *, views: bool) -> Tensor:
-    """What is maximised, in nats, ``(b,)``, of paired samples ``(b, n, dx), (b, n, dy)``; ``views``: in one space, dx = dy."""
+def dependence(x: Tensor, y: Tensor, *, views: bool, given: Tensor | None = None) -> Tensor:
+    """What is maximised, in nats, ``(b,)``, of paired samples ``(b, n, dx), (b, n, dy)``; ``views``: in one space, dx = dy. Given
+    z, ``(b, n, dz)``, it is conditional and without a contrast."""
     x, y = _in_range(x), _in_range(y)
-    canonical = canonical_information(x, y)
-    if not views:
+    canonical = canonical_information(x, y, None if given is None else _in_range(given))
+    if given is not None or not views:
         return canonical
     most = MOST_CANONICAL * math.log(x.shape[1])
     weight = CANONICAL_SHARE * (most / canonical.detach().clamp(min=most))

@@ -3,8 +3,8 @@
 A critic that is written from one batch is blind to what a batch cannot show, and an encoder that is trained against it hides
 exactly there. Here the last ``memory`` pairs are kept. Functions of x are trained on them to find whatever depends on y,
 canonical analysis solves in closed form for the pairs of functions (f_r, g_r) that are most correlated on the memory
-(Hirschfeld, Gebelein, Renyi), and the squares of their correlations on the batch, which the memory has not seen yet, are
-penalised::
+(Hirschfeld, Gebelein, Renyi), and the squares of their correlations on the batch, which the memory has not seen yet in the first
+epoch, are penalised::
 
     L = 1/2 sum_r w_r corr_batch(f_r(x), g_r(y))^2
 
@@ -150,7 +150,13 @@ class Independence:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where :meth:`state` was taken."""
+        """Go on where :meth:`state` was taken.
+
+        Raises:
+            ValueError: it lacks something; all is as it was then.
+        """
+        if missing := sorted(self.state().keys() - state.keys()):
+            raise ValueError(f"state lacks {', '.join(missing)}; it has to be what state() returned")
         self.calls = int(state["calls"])
         self._generator.set_state(state["generator"].cpu())
         self._kept.sides, self._offsets = tuple(state["sides"]), tuple(state["offsets"])

@@ -1,7 +1,8 @@
 """Pretraining on the atlas: context and query are different draws, so the network learns to generalise, not to overfit.
 
 The loss of a problem with true mutual information MI (nats) is a scale-free regret of three lower bounds, all evaluated
-on queries::
+on queries, where the mean of the log ratio s stands for MI, so that sampling noise cancels; a regret above 1 counts as 1 + its
+logarithm::
 
     (MI - DV[critic]) / (0.3 + MI)  +  0.2 (MI - DV[base]) / (0.3 + MI)  -  0.5 J / (0.3 + MI)
 

@@ -77,10 +77,13 @@ def hydra_main(config_name: str) -> Callable[[Callable[[DictConfig], None]], Cal
         def entry() -> None:
             if STARTED_BY in os.environ:
                 end_with_process(int(os.environ[STARTED_BY]))
-            TYPED[:] = sys.argv
+            TYPED[:], TYPED_IN[:] = sys.argv, [os.getpid()]
             sys.argv[1:] = [_quoted(_own_env(argument)) for argument in sys.argv[1:]]
             _check_overrides(config_name, sys.argv[1:])
+            FAILED.clear()
             hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(_for_people(run))()
+            if FAILED:
+                sys.exit(f"error: of the jobs these failed, see above: {', '.join(FAILED)}")
 
         return entry
 
@@ -95,7 +98,7 @@ def name_of_file(path: Any) -> str:
     """What runs on a file are called: its name without the ending, after those of its folders where many files have that name."""
     if path is None:
         return "any"
-    path = Path(path)
+    path = Path(str(path))
     parts = [*path.absolute().parts[-3:-1], path.stem] if path.stem.startswith(USUAL) else [path.stem]
     return re.sub(r"[^\w.-]+", "_", "-".join(parts))
 
@@ -115,6 +118,12 @@ def _own_env(argument: str) -> str:
         described = OmegaConf.load(path)
         if not isinstance(described, DictConfig) or not {"name", "task", "concepts"} <= set(described):
             raise ValueError("it lacks one of name, concepts, task")
+        if not re.fullmatch(r"[A-Za-z][\w-]*", str(described.name)):
+            raise ValueError(f"name: {described.name!r} is none; give it letters, digits, - and _, the first one a letter")
+        for key, least in (("concepts", 1), ("training_steps", 1)):
+            value = described.get(key)
+            if value is not None and (type(value) is not int or value < least):
+                raise ValueError(f"{key}: {value!r} is no whole number of at least {least}")
         if (CONFIGS / "env" / f"{described.name}.yaml").is_file():
             raise ValueError(f"name: {described.name} is that of a task that is there already; give it another one")
     except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
@@ -158,11 +167,26 @@ def _for_people(run: Callable[[DictConfig], None]) -> Callable[[DictConfig], Non
             cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
             if isinstance(cause, OSError) and (full := full_disk(cause, _results(cfg))) is not None:
                 sys.exit(f"error: {full}")
-            sys.exit(f"error: {' '.join(str(cause).split())}" if cause is not error else f"error: {error}")
+            said = f"error: {' '.join(str(cause).split())}" if cause is not error else f"error: {error}"
+            if not _one_of_several():
+                sys.exit(said)
+            FAILED.append(str(HydraConfig.get().job.num))
+            print(said, file=sys.stderr)
         except KeyboardInterrupt:
             sys.exit("\ninterrupted; the same command goes on from the last checkpoint")
 
     return wrapped
+
+
+TYPED_IN: list[int] = []
+"""The process that the command was typed for."""
+FAILED: list[str] = []
+"""Numbers of the jobs of a sweep in this process that ended with an error; the others are done all the same."""
+
+
+def _one_of_several() -> bool:
+    """Whether this is a job of a sweep in the process of the command itself."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN and [os.getpid()] == TYPED_IN
 
 
 def _note_command() -> None:

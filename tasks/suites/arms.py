@@ -14,15 +14,17 @@ from typing import Any
 from omegaconf import DictConfig
 
 from infoatlas_rl.files import replace_file, require_same_run, sha256
-from infoatlas_rl.tasks.shell.options import STARTED_BY
+from infoatlas_rl.tasks.shell.options import STARTED_BY, typed_env
 from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.weights import hashes_of_critic, weights_hash
 
 
 def run_task(script: str, log: Path, *options: str) -> None:
-    """Run ``tasks/<script>.py`` on one thread; its output goes to ``log``, the end of which is shown if it fails."""
+    """Run ``tasks/<script>.py`` on one thread; its output goes to ``log``, the end of which is shown if it fails. The name of a
+    task of one's own becomes that of its file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     path = Path(__file__).parents[1] / f"{script}.py"
+    options = tuple(_with_file(option) for option in options)
     with open(log, "a") as file:
         command = [sys.executable, "-u", str(path), *options]
         code = subprocess.run(
@@ -31,6 +33,11 @@ def run_task(script: str, log: Path, *options: str) -> None:
     if code != 0:
         end = "\n".join(log.read_text().splitlines()[-15:])
         raise RuntimeError(f"tasks/{script}.py {' '.join(options)} failed ({log}):\n{end}")
+
+
+def _with_file(option: str) -> str:
+    key, _, value = option.partition("=")
+    return f"env={Path(typed_env(value)).absolute()}" if key == "env" and typed_env(value) != value else option
 
 
 def paths(cfg: DictConfig) -> list[str]:

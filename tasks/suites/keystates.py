@@ -31,7 +31,7 @@ from infoatlas_rl.maniskill.demos import DemonstrationSet, trajectory_of
 from infoatlas_rl.maniskill.events import ground_truth
 from infoatlas_rl.maniskill.states import STATE_INDEX
 from infoatlas_rl.maniskill.tasks import configured_task
-from infoatlas_rl.records import keep_result, provenance
+from infoatlas_rl.records import keep_result, provenance, read_results
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.options import chosen, defaults_of_discovery
 from infoatlas_rl.tasks.shell.progress import progress_bar
@@ -65,6 +65,7 @@ class Data:
 
 def run(cfg: DictConfig) -> dict[str, Any]:
     require_writable(Path(cfg.out))
+    read_results(cfg.out)
     task = configured_task(cfg.env.task)
     only = chosen("only", cfg.only, cfg.arms)
     arms = [named(method, arm) for method in chosen("methods", cfg.methods, METHODS) for arm in cfg.arms if arm in only]
@@ -208,11 +209,13 @@ SHORT = ("infoatlas", "mine-100", "none", "velocity minima")
 
 
 def summary_table(content: dict[str, dict[str, Any]]) -> Table:
-    """Task to arm to scores: F1 as the planner drives, and on the same paths without stops."""
+    """Task to arm to scores: F1 as the planner drives, and on the same paths without stops; the best of each in bold."""
     rows = []
     for env, arms in content.items():
-        cells = [f"{arms[arm]['f1']:.2f} / {_retimed(arms[arm], 2) or '-'}" if arm in arms else "" for arm in SHORT]
-        rows.append([env, *(f"**{cell}**" if arm == "infoatlas" else cell for arm, cell in zip(SHORT, cells, strict=True))])
+        pairs = [(f"{arms[arm]['f1']:.2f}", _retimed(arms[arm], 2)) if arm in arms else None for arm in SHORT]
+        best = [max(pair[which] for pair in pairs if pair) for which in range(2)]
+        shown = [[f"**{v}**" if v == b else v for v, b in zip(pair, best, strict=True)] if pair else [] for pair in pairs]
+        rows.append([env, *(" / ".join(cell) for cell in shown)])
     return Table(["F1 / without stops", *SHORT], rows)
 
 
@@ -241,6 +244,14 @@ def env_table(env: str, arms: dict[str, Any]) -> Table:
     figures = ["F1 (95 %)", "no stops", "precision", "recall by event", "median error", "HIS", "time +-", "seeds agree"]
     note = f"{first['concepts']} key states, unless they are chosen. Standard deviation of the events' own times: {spread}."
     return Table(["key states by", *figures, "s per step"], rows, note, env)
+
+
+def runs(arms: dict[str, Any]) -> list[tuple[list[str], dict[str, Any]]]:
+    """Rows of a task that one command made with one version and weights, and the first of them; rules are in all of them."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for arm, r in arms.items():
+        found.setdefault((r["command"], r["version"], r["weights_sha256"]), []).append(arm)
+    return [(names, arms[names[0]]) for names in found.values()]
 
 
 def measured_on(arms: dict[str, Any]) -> str:

@@ -80,7 +80,10 @@ def headline() -> str:
         best = min(errors, key=errors.__getitem__)
         return f"{ours:.3f} nats with {group['n']} samples ({best}, the best of {len(errors)} others, {errors[best]:.3f})"
 
-    accuracy = f"the paper's own network {error('InfoAtlas (paper)'):.3f}, MINE {error('MINE'):.3f}"
+    others = {method: error(method) for method in PUBLISHED["bmi"]}
+    own = others.pop("InfoAtlas (paper)")
+    best = min(others, key=others.__getitem__)
+    accuracy = f"the paper's own network {own:.3f}, {best}, the best of {len(others)} others, {others[best]:.3f}"
     ms, threads = 1000 * time["seconds"]["loss"], time["machine"]["threads"]
     solved = f"{sum(r['k'] for r in unseen)} of {sum(r['n'] for r in unseen)}"
     return "\n".join(
@@ -105,8 +108,14 @@ def key_states(*, whole: bool) -> str:
             f"Mean of up to three seeds; [all arms and figures](docs/keystates.md#results), [result]({LINK.format('keystates')})."
         )
         return replace(keystates.summary_table(content), note=note).markdown()
-    sources = _sources(content, "keystates", lambda arms: f"{keystates.measured_on(arms)}; ", lambda arms: arms["infoatlas"])
-    return "\n\n".join([*(keystates.env_table(env, arms).markdown() for env, arms in content.items()), sources])
+    sources = [f"- {env}: {keystates.measured_on(arms)}.{_made_by(arms)}" for env, arms in content.items()]
+    return "\n\n".join([*(keystates.env_table(env, arms).markdown() for env, arms in content.items()), "\n".join(sources)])
+
+
+def _made_by(arms: dict[str, Any]) -> str:
+    """Which command made which rows of a task."""
+    parts = [f"\n  - {', '.join(names)}: {_source(result, 'keystates')}" for names, result in keystates.runs(arms)]
+    return "".join(parts)
 
 
 def policies_short() -> str:

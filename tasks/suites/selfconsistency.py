@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,7 @@ def compare(cfg: DictConfig, suite: str, what: str, sample: Callable[[float, int
                     seconds.setdefault(name, []).append(time.process_time() - began)
                     values.setdefault(name, [[] for _ in LEVELS])[number].append(round(value, 4))
                 bar(number * cfg.seeds + seed + 1, f"noise {level}")
-    rows = {
-        name: {"estimates": found, "apart": bands_apart(found), "seconds": round(float(np.median(seconds[name])), 3)}
-        for name, found in values.items()
-    }
+    rows = {name: {"estimates": found, "seconds": round(float(np.median(seconds[name])), 3)} for name, found in values.items()}
     result = {"suite": suite, "what": what, "levels": list(LEVELS), "n": len(x), "d": x.shape[1], "estimators": rows}
     result["seeds"] = list(range(cfg.seeds))
     if cfg.picture:
@@ -86,7 +84,7 @@ def compare(cfg: DictConfig, suite: str, what: str, sample: Callable[[float, int
 
 def bands_apart(estimates: list[list[float]]) -> int:
     """How many neighbouring levels have bands, mean and standard deviation, that do not touch and fall."""
-    bands = [(np.mean(level), np.std(level)) for level in estimates]
+    bands = [(np.mean(level), np.std(level, ddof=1)) for level in estimates]
     return sum(bool(a - s > b + t) for (a, s), (b, t) in pairwise(bands))
 
 
@@ -95,7 +93,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
     figure = Figure(figsize=(11, 2.9), layout="constrained")
     for axes, (name, row) in zip(figure.subplots(1, len(result["estimators"])), result["estimators"].items(), strict=True):
-        mean, std = (np.array([f(level) for level in row["estimates"]]) for f in (np.mean, np.std))
+        mean, std = (np.array([f(level) for level in row["estimates"]]) for f in (np.mean, partial(np.std, ddof=1)))
         place = np.arange(len(mean))
         axes.bar(place, 2 * std + 0.004 * mean.max(), 0.8, bottom=mean - std - 0.002 * mean.max(), color="C0", alpha=0.35)
         axes.plot(place, mean, "o-", color="C0", ms=4)
@@ -111,8 +109,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
 def table(result: dict[str, Any]) -> Table:
     rows = []
     for name, row in result["estimators"].items():
-        cells = [f"{np.mean(level):.3f} ± {np.std(level):.3f}" for level in row["estimates"]]
-        rows.append([name, *cells, f"{row['apart']} of {len(result['levels']) - 1}", f"{row['seconds']:.1f} s"])
+        cells = [f"{np.mean(level):.3f} ± {np.std(level, ddof=1):.3f}" for level in row["estimates"]]
+        rows.append([name, *cells, f"{bands_apart(row['estimates'])} of {len(result['levels']) - 1}", f"{row['seconds']:.1f} s"])
     note = (
         f"{result['n']} {result['what']}. Mean and standard deviation over {len(result['seeds'])} repeats (noise, slices and "
         "critics anew; the same pairs), nats. Apart: neighbouring levels whose bands do not touch. Median CPU time."

@@ -145,3 +145,21 @@ def test_what_is_left_of_a_table_is_said(data, message):
 def test_tensors_are_columns():
     a = torch.linspace(0, 1, 64)
     assert pairwise_mi({"a": a.clone().requires_grad_(), "b": a.to(torch.bfloat16)}).mi[0, 1] > 1
+
+
+def test_columns_of_arrow_tables_keep_their_names():
+    pyarrow = pytest.importorskip("pyarrow")
+    x, noise = np.random.default_rng(0).normal(size=(2, 100))
+    found = pairwise_mi(pyarrow.table({"height": x, "weight": x + noise}))
+    assert found.names == ["height", "weight"]
+
+
+def test_whole_numbers_beyond_double_precision_keep_their_order():
+    x, noise = np.random.default_rng(0).normal(size=(2, 300))
+    whole = [int(100 * value) for value in x]
+    expected = estimate_mi(whole, x + noise).mi
+    assert estimate_mi([value + 2**70 for value in whole], x + noise).mi == pytest.approx(expected, abs=1e-6)
+    pandas = pytest.importorskip("pandas")
+    column = pandas.Series([None, *(value + 2**61 for value in whole[1:])], dtype="Int64")
+    found = pairwise_mi(pandas.DataFrame({"x": column, "y": x + noise}), nan_policy="drop")
+    assert found.mi[0, 1] == pytest.approx(expected, abs=0.03)  # one row fewer

@@ -67,3 +67,11 @@ def test_masked_and_empty_features_are_refused():
         feature_information(np.ma.array(x, mask=np.eye(100, 2)), x[:, 0])
     with pytest.raises(ValueError, match=r"X has shape \(100, 0\)"):
         feature_information(x[:, :0], x[:, 0])
+
+
+def test_times_are_a_regression():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2))
+    y = X[:, 0] + rng.normal(size=200)
+    times = np.array((1e6 * y).astype(np.int64), dtype="timedelta64[s]")
+    np.testing.assert_allclose(feature_information(X, times), feature_information(X, y), atol=1e-3)

@@ -33,8 +33,10 @@ def found():
     "name", ["InfoAtlas", "KSG", "Gaussian copula", "KDE", "MINE", "NWJ", "SMILE", "InfoNCE", "KNIFE", "MINDE"]
 )
 def test_estimators_agree_on_correlated_gaussians(found, name):
-    # Trained ones see 500 samples in 300 steps, and are bounds: 0.8 to 1.0 of 1.02 nats; KDE smooths.
-    assert found[name] == pytest.approx(TRUTH, abs=0.3)
+    # Of 1000 samples two correlations of 0.8 are known to 0.04 nats. Trained ones see 500 samples in 300 steps, and are bounds:
+    # 0.8 to 1.0 of 1.02 nats; KDE smooths.
+    exact = name in ("InfoAtlas", "KSG", "Gaussian copula")
+    assert found[name] == pytest.approx(TRUTH, abs=0.08 if exact else 0.3)
 
 
 def test_sliced_infonet_says_less_than_the_information(found):

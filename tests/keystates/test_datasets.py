@@ -210,3 +210,9 @@ def test_words_are_looked_for_not_letters(tmp_path):
         file["data"]["demo_3"]["obs"]["robot0_eef_pos"] = np.zeros((0, 3))
     with pytest.raises(DatasetError, match="robot0_eef_pos of episode demo_3 has no steps"):
         load_dataset(path)
+
+
+def test_a_damaged_file_is_not_called_unknown(tmp_path):
+    (tmp_path / "low_dim.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(DatasetError, match=r"low_dim\.hdf5: not a readable HDF5 file \("):
+        load_dataset(tmp_path / "low_dim.hdf5")

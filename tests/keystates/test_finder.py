@@ -297,3 +297,16 @@ def test_turned_demonstrations_keep_their_way_and_share_no_direction():
     np.testing.assert_allclose(variance[1], variance[0][: apart.shape[2]], rtol=0.15)  # of 200 random rotations
     shared = [np.linalg.norm(m.mean(0), axis=-1).mean() / np.linalg.norm(m, axis=-1).mean() for m in motions]
     assert shared[1] < 0.15 < 0.5 < shared[0]
+
+
+def test_few_ticks_have_no_peak_and_that_is_said():
+    walks = [np.random.default_rng(number).normal(size=(4, 2)).cumsum(0) for number in range(24)]
+    run = finder(walks, concepts=None)
+    with pytest.raises(NothingFoundError, match="no place on 4 ticks tells more than those beside it; concepts=K places"):
+        list(run.fit())
+
+
+def test_another_delta_than_that_of_the_trajectories_is_refused():
+    trajectories, _ = staged()
+    with pytest.raises(ValueError, match="trajectories have delta=2, the configuration delta=9; give both the same"):
+        KeyStateFinder(TrajectorySet(trajectories), None, KeyStateConfig(concepts=3, delta=9))

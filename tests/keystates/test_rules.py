@@ -42,3 +42,8 @@ def test_approaches_begin_where_a_path_turns_back():
     (found,) = approaches([back], 2)
     assert np.abs(found - [30, 70]).max() <= 2
     assert approaches([np.linspace([0, 0], [1, 1], 20)], 4)[0].tolist() == [19]
+
+
+def test_the_shortest_trajectories_have_their_last_state():
+    found = velocity_minima([np.array([[0.0], [1.0]]), np.array([[0.0]]), np.array([[0.0], [1.0], [3.0]])], 3)
+    assert [steps.tolist() for steps in found] == [[1], [0], [2]]

@@ -227,3 +227,18 @@ class TestBadFiles:
             notes.write_bytes(content)
             read_or_refuse(read, path, DemonstrationFileError)
             read_or_refuse(recorded_env, path, DemonstrationFileError)
+
+
+@simulator
+def test_notes_that_do_not_fit_are_refused(demo_root, tmp_path):
+    task = get_task("PegInsertion")
+    path = tmp_path / "notes.h5"
+    for suffix in (".h5", ".json"):
+        shutil.copy(demo_path(demo_root, task).with_suffix(suffix), path.with_suffix(suffix))
+    episodes = json.loads(path.with_suffix(".json").read_text())["episodes"]
+    edit(path, episodes=[episodes[0], episodes[1] | {"episode_id": episodes[0]["episode_id"]}])
+    with pytest.raises(DemonstrationFileError, match=f"two episodes have the episode_id {episodes[0]['episode_id']}"):
+        load_demonstrations(path, task)
+    edit(path, episodes=[episodes[0] | {"success": "false"}])
+    with pytest.raises(DemonstrationFileError, match='needs a success that is true or false, not "false"'):
+        load_demonstrations(path, task)

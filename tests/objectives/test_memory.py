@@ -34,3 +34,30 @@ def test_a_running_value_is_computed_in_powers_of_two_and_every_so_often():
     assert values[16] == values[19] == pytest.approx((2 * 9 + 4 * sum(range(10, 17))) / 30)
     value(torch.zeros(2, 40, 1))  # other data sets; a batch of more than the capacity counts whole
     assert seen[-1] == 40
+
+
+def test_samples_that_come_again_are_not_remembered_twice():
+    memory = Memory(100, renew=True)
+    data = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    for epoch in range(3):
+        for rows in torch.randperm(30, generator=torch.Generator().manual_seed(epoch)).split(10):
+            code = (data[rows] + epoch).requires_grad_()
+            memory.add(code, data[rows])
+    assert len(memory) == 30
+    torch.testing.assert_close(memory.sides[0], memory.sides[1] + 2)  # the codes of the last epoch
+    # Labels, and codes of which nothing is data, cannot be told from others.
+    labels = torch.tensor([0.0, 1.0]).repeat(5).unsqueeze(1)
+    for sides in ((data[:10].clone().requires_grad_(), labels), tuple(data[:10].clone().requires_grad_() for _ in range(2))):
+        memory = Memory(100, renew=True)
+        for _ in range(2):
+            memory.add(*sides)
+        assert len(memory) == 20
+
+
+def test_a_state_that_lacks_something_changes_nothing():
+    value = RunningValue(lambda x, y: x.mean((-1, -2)), capacity=30)
+    value(torch.ones(8, 1), torch.randn(8, 1))
+    before = value.state()
+    with pytest.raises(ValueError, match="state lacks last, numbers, sides"):
+        value.restore({"calls": 3})
+    assert value.state()["calls"] == before["calls"] == 1

@@ -147,17 +147,25 @@ def test_the_released_policy_picks_cubes_up(tmp_path):
     [
         ("out={there}", "is a folder; name a file"),
         ("out={there}/file/result.json", "cannot be written"),
+        ("out={there}/notes.txt", "notes.txt is there already and holds no results; move it, or choose another out="),
         ("eval.episodes=0", "eval.episodes has to be at least 1, not 0"),
         ("eval.processes=0", "processes has to be at least 1, not 0"),
     ],
 )
 def test_bad_options_of_an_evaluation_are_answered_before_an_episode_runs(option, message, tmp_path):
     (tmp_path / "file").touch()
+    (tmp_path / "notes.txt").write_text("my notes")
     options = ["env=PickCube", "eval.first_seed=60000", f"run={tmp_path}/run", option.format(there=tmp_path)]
     with pytest.raises(ValueError, match=message) as refused:
         evaluate_policy.run(compose("evaluate_policy", *options))
     assert "\n" not in str(refused.value)
     assert not list((tmp_path / "run").glob("*.json*"))
+
+
+@pytest.mark.parametrize("seed", ["-1", "a"])
+def test_films_are_of_scenes_that_can_be(seed, tmp_path):
+    assert "seeds has to be" in refusal("film_policy", "env=PickCube", f"seeds=[{seed}]", f"out={tmp_path}/film")
+    assert not (tmp_path / "film").exists()
 
 
 def test_a_second_evaluation_in_the_same_folder_is_refused(tmp_path):

@@ -39,6 +39,8 @@ def test_the_whole_job(demo_root, tmp_path):
         (["cuts=halves"], "cuts has to be one of keystates, velocity, even, events, none, not 'halves'"),
         (["demos.path=nowhere.h5"], "nowhere.h5: no such file"),
         (["discovery.concepts=0"], "concepts has to be at least 1, not 0"),
+        (["generate.count=0"], "generate.count has to be at least 1, not 0"),
+        (["generate.processes=two"], "generate.processes has to be an integer"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(options, message, tmp_path):

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,7 +27,8 @@ from infoatlas_rl.pretraining.mist import MISTTraining
 from infoatlas_rl.pretraining.trainer import PretrainConfig
 from infoatlas_rl.tasks.shell import options
 from infoatlas_rl.tasks.shell.options import CONFIGS, _check_overrides
-from tests.conftest import ROOT, compose, needs, refusal
+from infoatlas_rl.tasks.suites import arms
+from tests.conftest import ROOT, compose, needs, refusal, run
 
 TOP_LEVEL = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
@@ -216,3 +218,26 @@ def test_a_task_that_a_comparison_started_ends_with_it(tmp_path):
     while Path(f"/proc/{child}").exists():
         assert time.monotonic() < deadline, "the task goes on although the comparison is gone"
         time.sleep(0.1)
+
+
+def test_a_task_that_a_comparison_starts_reads_the_file_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(options.OWN_ENVS, "Mine", str(tmp_path / "Mine.yaml"))
+    assert [arms._with_file(option) for option in ("env=Mine", "env=PickCube", "name=Mine")] == [
+        f"env={tmp_path / 'Mine.yaml'}",
+        "env=PickCube",
+        "name=Mine",
+    ]
+
+
+def test_a_job_of_a_sweep_that_is_refused_does_not_keep_the_others(tmp_path):
+    rng = np.random.default_rng(0)
+    line = np.linspace(0, 1, 40)
+    corner = np.stack([np.minimum(line, 0.5), np.maximum(line - 0.5, 0)], axis=1)
+    np.savez(tmp_path / "good.npz", **{f"demo_{i:02d}": corner * rng.uniform(0.5, 1.5, 2) for i in range(24)})
+    np.savez(tmp_path / "one.npz", demo=corner)
+    quick = ["estimator.k=2", "profile.slices=2", "profile.k=2", "discovery.epochs=2", "threads=1", f"paths.root={tmp_path}"]
+    paths = f"demos.path={tmp_path / 'nowhere.npz'},{tmp_path / 'one.npz'},{tmp_path / 'good.npz'}"
+    answer = run("tasks/discover_keystates.py", "-m", "env=any", paths, *quick)
+    assert answer.returncode == 1
+    assert answer.stderr.strip().endswith("error: of the jobs these failed, see above: 0, 1")
+    assert [path.name for path in (tmp_path / "runs/keystates").iterdir()] == ["good-default"]  # what is refused leaves nothing

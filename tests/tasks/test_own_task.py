@@ -123,6 +123,8 @@ def test_described_tasks_have_policies_with_a_number_of_key_states(env):
         ({"geometry": {"half_size": [1, 1, 1]}}, "geometry needs tip_offset, target_offset and half_size, three numbers each"),
         ({"geometry": GEOMETRY | {"half_size": [1, 1]}}, "geometry needs tip_offset"),
         ({"geometry": GEOMETRY | {"clearance": 0}}, "clearance=0; it has to be a number of metres above 0"),
+        ({"horizon": "abc"}, "horizon='abc'; it has to be a whole number of steps, at least 1"),
+        ({"horizon": -5}, "horizon=-5; it has to be a whole number of steps, at least 1"),
         ({"target": []}, "object has to be the name of an actor, and target that of another or a list of others"),
         ({"target": ""}, "object has to be the name of an actor, and target that of another or a list of others"),
         ({"target": ["goal_site", "cube"]}, "object has to be the name of an actor, and target that of another"),
@@ -171,7 +173,15 @@ def test_a_policy_is_trained_and_evaluated_on_a_task_of_a_file(demos, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no such file"), ("name: [", "describes no task"), ("name: Mine", "it lacks one of name, concepts, task")],
+    [
+        (None, "no such file"),
+        ("name: [", "describes no task"),
+        ("name: Mine", "it lacks one of name, concepts, task"),
+        (FILE.replace("name: Mine", "name: 5"), "name: 5 is none; give it letters, digits, - and _"),
+        (FILE.replace("name: Mine", "name: a/b"), "name: 'a/b' is none"),
+        (FILE.replace("concepts: 3", "concepts: six"), "concepts: 'six' is no whole number of at least 1"),
+        (FILE.replace("training_steps: 2", "training_steps: 0"), "training_steps: 0 is no whole number of at least 1"),
+    ],
 )
 def test_a_file_that_describes_no_task_is_answered_in_one_line(content, message, tmp_path):
     path = tmp_path / "Mine.yaml"

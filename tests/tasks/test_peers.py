@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from infoatlas_rl.baselines.classical import gaussian_copula
 from infoatlas_rl.baselines.mist import MISTConfig, MISTNetwork, write_mist
+from infoatlas_rl.distributions import varied_tasks
 from infoatlas_rl.tasks.suites import peers, selfconsistency, sizes, slicing
 from infoatlas_rl.tasks.suites.ranking import average_precision, roc_auc
 from infoatlas_rl.weights import weights_hash
@@ -26,7 +28,7 @@ def test_areas_of_known_scores():
 
 def test_the_suite_of_peers_measures_every_estimator(monkeypatch, tmp_path):
     monkeypatch.setattr(peers, "BMI_40", peers.BMI_40[:1])
-    monkeypatch.setattr(peers, "FAMILIES", peers.FAMILIES[:1])
+    monkeypatch.setattr(peers, "varied_tasks", lambda: varied_tasks()[:1])
     monkeypatch.setattr(peers, "FEW", (100,))
     mist = f"{tmp_path}/mist.safetensors"
     write_mist(Path(mist), MISTNetwork(MISTConfig(width=8, blocks=1)), {})
@@ -75,7 +77,9 @@ def test_time_and_memory_are_those_of_a_process_that_estimates(monkeypatch, tmp_
     assert {name: list(by_size) for name, by_size in result["estimators"].items()} == {"KSG": ["50"], "Gaussian copula": ["50"]}
     assert [row[2] for row in sizes.table(result).rows] == ["", ""]
     copula = result["estimators"]["Gaussian copula"]["50"]
-    assert copula["mi"] == pytest.approx(result["truth"], abs=0.8)  # 0.4 too high: 50 samples
+    x, noise = np.random.default_rng(0).normal(size=(2, 50, sizes.COLUMNS))
+    y = sizes.CORRELATION * x + np.sqrt(1 - sizes.CORRELATION**2) * noise
+    assert copula["mi"] == pytest.approx(gaussian_copula(x, y), abs=1e-4)
     assert 0 < copula["seconds"] < 60
     assert copula["megabytes"] < 500
     before = sizes._peak(reset=True)
