@@ -138,7 +138,8 @@ class InfoAtlas(nn.Module):
             x: ``(n, dx)``, a batch of data sets ``(b, n, dx)``, or ``(n,)`` for a single variable; NumPy array, tensor or
                 data frame. Integers, booleans and times (datetime64, timedelta64) are numbers: what counts is their order.
                 Constant columns, and without slices those that follow exactly from others of their side by a linear or quadratic
-                function, are left out: they say nothing new.
+                function, are left out: they say nothing new. Of one that nearly follows from those before it the rest takes its
+                place; rows that are copies of others are left out with a warning.
             y: likewise, with dy.
             slices: average this many random ``k``-dimensional projections. None: none; sides of more than 20 dimensions then go
                 through informative projections, see :mod:`infoatlas_rl.estimator.projection`, for which 64 samples are needed.

@@ -60,7 +60,7 @@ class Memory:
     @torch.no_grad()
     def _numbers_of(data: list[Tensor]) -> Tensor | None:
         """Of a batch; None where they say nothing."""
-        if not data or data[0].ndim > 2:
+        if not data or data[0].ndim > 2 or data[0].device.type == "mps":  # which has no double precision
             return None
         mantissa, exponent = torch.frexp(sum(row_numbers(side[None])[0] for side in data))
         # Products of matrices differ in the last digit by how many rows there are.
