@@ -225,6 +225,8 @@ def _as_double(column: NDArray[Any]) -> Array:
     return column.astype(np.float64)
 
 
+_SIGNED = re.compile(r"\W*\d+([.,]\d+)*\W*")
+"""A number between signs: 12%, $12."""
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -233,6 +235,12 @@ def classes_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
     classes, codes = np.unique(column.astype(str), return_inverse=True)
     if all(_DATE.match(value) for value in classes):
         raise ValueError(f"{path}: {name} has dates; accepted are numbers and text: write them as days or seconds")
+    if all(_SIGNED.fullmatch(value) for value in classes) and not any(map(_is_number, classes)):
+        warnings.warn(
+            f"{path}: {name} is taken as {len(classes)} classes without an order; for numbers write {str(classes[0])!r} without its "
+            "signs",
+            stacklevel=2,
+        )
     words = [not _is_number(value) for value in classes]
     wordy = np.array(words)[codes]
     share = float(np.mean(wordy))

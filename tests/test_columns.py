@@ -191,3 +191,12 @@ def test_integers_at_both_ends_of_their_type_keep_their_order():
     assert (np.diff(numbers_of("table", "x", ends)[:, 0]) > 0).all()
     near = np.array([2**60, 2**60 + 1, 2**60 + 2])
     assert numbers_of("table", "x", near)[:, 0].tolist() == [0, 1, 2]
+
+
+def test_numbers_between_signs_are_classes_and_that_is_said():
+    with pytest.warns(UserWarning, match="x is taken as 2 classes without an order; for numbers write '12%' without its signs"):
+        assert numbers_of("table", "x", np.array(["12%", "7%"] * 10)).shape == (20, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        numbers_of("table", "x", np.array(["A1", "B2"] * 10))
+        numbers_of("table", "x", np.array(["1", "2"] * 10))
