@@ -236,11 +236,8 @@ def classes_of(path: Path | str, name: str, column: NDArray[Any]) -> Array:
     if all(_DATE.match(value) for value in classes):
         raise ValueError(f"{path}: {name} has dates; accepted are numbers and text: write them as days or seconds")
     if all(_SIGNED.fullmatch(value) for value in classes) and not any(map(_is_number, classes)):
-        warnings.warn(
-            f"{path}: {name} is taken as {len(classes)} classes without an order; for numbers write {str(classes[0])!r} without its "
-            "signs",
-            stacklevel=2,
-        )
+        remedy = f"for numbers write {str(classes[0])!r} without its signs"
+        warnings.warn(f"{path}: {name} is taken as {len(classes)} classes without an order; {remedy}", stacklevel=2)
     words = [not _is_number(value) for value in classes]
     wordy = np.array(words)[codes]
     share = float(np.mean(wordy))
