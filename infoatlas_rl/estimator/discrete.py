@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -74,7 +73,7 @@ def first_equal(rows: Tensor) -> Tensor:
 def distinct_rows(*sides: Tensor) -> Tensor | None:
     """Which rows of a data set of several sides ``(n, d)`` are no copies of others, ``(n,)``, as a bootstrap or a join makes
     them. None where all of them are none, or where equal rows are values of discrete variables: these come often, or without the
-    other sides being equal."""
+    other sides being equal, or are multiples of one number, as integers and what was rounded are."""
     n, rows = len(sides[0]), torch.cat(sides, dim=1)[None]
     numbers = row_numbers(rows).sort(-1).values
     if bool((numbers.diff(dim=-1) > 1e-12 * numbers.abs().amax()).all()):
@@ -84,9 +83,23 @@ def distinct_rows(*sides: Tensor) -> Tensor | None:
     kinds = int(distinct.sum())
     if kinds == n or kinds * SAMPLES_PER_VALUE <= n:
         return None
-    of_sides = (int((first_equal(side[None])[0] == index).sum()) for side in sides)
-    continuous = itertools.islice((of_side for of_side in of_sides if of_side >= COPIES * kinds), 2)
-    return distinct if len(list(continuous)) == 2 else None
+    continuous = 0
+    for side in sides:
+        alone = int((first_equal(side[None])[0] == index).sum())
+        continuous += alone >= COPIES * kinds and not on_a_grid(side)
+        if continuous == 2:
+            return distinct
+    return None
+
+
+def on_a_grid(side: Tensor) -> bool:
+    """Whether the values of all columns of ``(n, d)`` are multiples of one number apart."""
+    for column in side.T:
+        gaps = column.double().unique().diff()
+        steps = gaps / gaps.min() if len(gaps) else gaps
+        if bool(((steps - steps.round()).abs() > 0.01).any()):
+            return False
+    return True
 
 
 def with_equal_rows(projected: Tensor, rows: Tensor) -> Tensor:

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from infoatlas_rl.estimator.discrete import row_numbers
+from infoatlas_rl.estimator.discrete import on_a_grid, row_numbers
 
 MOST_TIES = 0.1
 """Share of the rows of a batch that may be equal to others of it; where more are, equal rows are not the same sample."""
+FEW = 8
+"""Columns of whole or rounded numbers, as ages or labels, below which other samples are likely to have the same."""
 DIGITS = 40
 """Binary ones, of the numbers that rows are known by."""
 
@@ -61,6 +63,8 @@ class Memory:
     def _numbers_of(data: list[Tensor]) -> Tensor | None:
         """Of a batch; None where they say nothing."""
         if not data or data[0].ndim > 2 or data[0].device.type == "mps":  # which has no double precision
+            return None
+        if all(side.shape[1] < FEW and on_a_grid(side) for side in data):
             return None
         mantissa, exponent = torch.frexp(sum(row_numbers(side[None])[0] for side in data))
         # Products of matrices differ in the last digit by how many rows there are.

@@ -63,5 +63,10 @@ def test_equal_rows_of_discrete_variables_are_samples():
     x = torch.from_numpy(rng.integers(0, 40, (400, 1))).double()
     assert distinct_rows(x, 2 * x) is None  # every value ten times
     assert distinct_rows(x, torch.from_numpy(rng.standard_normal((400, 1)))) is None
+    # Fewer than eight times each, as in a bootstrap; but integers, and so 3.5 nats of 3.9 and not infinitely many.
+    few = torch.from_numpy(rng.integers(0, 50, (300, 1)))
+    assert distinct_rows(few, 2 * few) is None
+    assert distinct_rows(0.1 * few, (0.3 * few).float()) is None
+    assert estimate_mi(few[:, 0], 2 * few[:, 0]).mi == pytest.approx(np.log(50), abs=0.6)
     rounded = torch.from_numpy(rng.standard_normal((400, 2)).round(1))
     assert distinct_rows(rounded[:, :1], rounded[:, 1:]) is None

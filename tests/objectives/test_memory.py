@@ -47,7 +47,9 @@ def test_samples_that_come_again_are_not_remembered_twice():
     torch.testing.assert_close(memory.sides[0], memory.sides[1] + 2)  # the codes of the last epoch
     # Labels, and codes of which nothing is data, cannot be told from others.
     labels = torch.tensor([0.0, 1.0]).repeat(5).unsqueeze(1)
-    for sides in ((data[:10].clone().requires_grad_(), labels), tuple(data[:10].clone().requires_grad_() for _ in range(2))):
+    ages = torch.arange(20, 30).unsqueeze(1)  # which others may have as well
+    codes = data[:10].clone().requires_grad_()
+    for sides in ((codes, labels), (codes, ages), tuple(data[:10].clone().requires_grad_() for _ in range(2))):
         memory = Memory(100, renew=True)
         for _ in range(2):
             memory.add(*sides)
