@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from infoatlas_rl.objectives.memory import Memory
+from infoatlas_rl.objectives.memory import Memory, check_state
 from infoatlas_rl.transforms import outside_transforms
 
 WIDTH = 96
@@ -155,8 +155,7 @@ class Independence:
         Raises:
             ValueError: it lacks something; all is as it was then.
         """
-        if missing := sorted(self.state().keys() - state.keys()):
-            raise ValueError(f"state lacks {', '.join(missing)}; it has to be what state() returned")
+        check_state(state, self.state())
         self.calls = int(state["calls"])
         self._generator.set_state(state["generator"].cpu())
         self._kept.sides, self._offsets = tuple(state["sides"]), tuple(state["offsets"])

@@ -103,10 +103,15 @@ class RunningValue:
         return {"calls": self._calls, "last": self._last, "sides": list(memory.sides), "numbers": memory.numbers}
 
     def restore(self, state: dict[str, Any]) -> None:
-        if missing := sorted(self.state().keys() - state.keys()):
-            raise ValueError(f"state lacks {', '.join(missing)}; it has to be what state() returned")
+        check_state(state, self.state())
         calls, last, sides, numbers = int(state["calls"]), state["last"], tuple(state["sides"]), state["numbers"]
         self._calls, self._last, self._memory.sides, self._memory.numbers = calls, last, sides, numbers
+
+
+def check_state(state: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raise a ``ValueError`` where a state lacks what an own one has; before anything is changed."""
+    if missing := sorted(own.keys() - state.keys()):
+        raise ValueError(f"state lacks {', '.join(missing)}; it has to be what state() returned")
 
 
 def _kind(side: Tensor) -> tuple[Any, ...]:
