@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from infoatlas_rl.files import replace_file
+from infoatlas_rl.files import replace_file, require_writable
 from infoatlas_rl.version import __version__
 
 
@@ -77,6 +77,12 @@ def read_results(path: Path | str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is there already and holds no results; move it, or choose another out=")
     return content
+
+
+def require_results(path: Path | str) -> None:
+    """Raise a ValueError unless results can be written there: nothing else is written over. Ask before the work, not after it."""
+    require_writable(Path(path))
+    read_results(path)
 
 
 def keep_result(path: Path | str, name: str, result: dict[str, Any], *, merge: bool = False) -> dict[str, Any]:

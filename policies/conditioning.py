@@ -30,10 +30,10 @@ Array = NDArray[np.float32]
 
 CONDITION_SIZE = 8
 """Offsets of gripper (3) and object (3) to the next key state, of the gripper's width (1), share of key states passed (1)."""
-ARRIVED = 0.02
-"""A key state is passed when gripper and object are this near to it, in m."""
-WIDTH_ARRIVED = 0.01
-"""And the width of the gripper, in m."""
+ARRIVED = np.array([[0.02], [0.02], [0.01]])
+"""A key state is passed when gripper, object and width of the gripper are this near to it, in m."""
+PASSING = np.array([[0.06], [0.06], [0.01]])
+"""Or this near, where gripper and object are on the way to the next one."""
 SHAPING_DISTANCE = 0.2
 CONDITION_SCALE = 0.1
 
@@ -102,7 +102,8 @@ def _describe(states: Array) -> Array:
 class KeyStateConditioning(gymnasium.Wrapper):
     """Append the next key state to observations of :class:`~infoatlas_rl.policies.environment.StateEnv`, and shape rewards.
 
-    A key state is passed when the scene is near to it or to a later one. ``(100,)`` observations become ``(108,)``.
+    A key state is passed when the scene is near to it (``ARRIVED``) or to a later one, or less near to it (``PASSING``), but no
+    farther from the next one than it is: who cuts a corner need not come back. ``(100,)`` observations become ``(108,)``.
 
     Args:
         env: observations are 100-D states.
@@ -143,15 +144,23 @@ class KeyStateConditioning(gymnasium.Wrapper):
         keys = self.source.key_states(observation)
         here = _describe(observation)
         offsets = keys - here
-        gripper, moved, width = (np.linalg.norm(part, axis=1) for part in np.split(offsets, [3, 6], axis=1))
-        near = (gripper <= ARRIVED) & (moved <= ARRIVED) & (width <= WIDTH_ARRIVED)
+        distances, legs = _distances(offsets), _distances(np.diff(keys, axis=0))
+        near = (distances <= ARRIVED).all(0)
         if near[self.passed :].any():
             self.passed = int(np.flatnonzero(near)[-1]) + 1
+        on_the_way = (distances <= PASSING).all(0)[:-1] & (distances[:2, 1:] <= np.maximum(legs, ARRIVED)[:2]).all(0)
+        while self.passed < len(on_the_way) and on_the_way[self.passed]:
+            self.passed += 1
         following, to_come = min(self.passed, len(keys) - 1), len(keys) - self.passed
-        distance = (gripper + moved + width)[following]
+        distance = distances[:, following].sum()
         potential = -(to_come - 1 + np.tanh(distance / SHAPING_DISTANCE)) if to_come else 0.0
         condition = np.append(offsets[following], self.passed / len(keys)).astype(np.float32)
         return np.concatenate([observation, condition]), float(potential)
+
+
+def _distances(offsets: Array) -> Array:
+    """``(3, k)``, of gripper, object and width, of offsets ``(k, 7)``."""
+    return np.stack([np.linalg.norm(part, axis=1) for part in np.split(offsets, [3, 6], axis=1)])
 
 
 def _require_same_task(env: gymnasium.Env, policy: KeyStatePolicy) -> None:
@@ -218,8 +227,9 @@ class FeatureObservations(gymnasium.ObservationWrapper):
         self.observation_space = spaces.Box(-np.inf, np.inf, size, np.float32)
 
     def observation(self, observation: Array) -> Array:
-        added = observation[STATE_DIM:].copy()
-        if len(added) >= CONDITION_SIZE:
-            added[: CONDITION_SIZE - 1] = np.tanh(added[: CONDITION_SIZE - 1] / CONDITION_SCALE)
-        scene = Scene.from_states(torch.from_numpy(observation[:STATE_DIM]))
-        return np.concatenate([features(scene, self.symmetry).numpy(), added])
+        """Of one observation ``(d,)``, or of many ``(n, d)``."""
+        added = observation[..., STATE_DIM:].copy()
+        if added.shape[-1] >= CONDITION_SIZE:
+            added[..., : CONDITION_SIZE - 1] = np.tanh(added[..., : CONDITION_SIZE - 1] / CONDITION_SCALE)
+        scene = Scene.from_states(torch.from_numpy(observation[..., :STATE_DIM]))
+        return np.concatenate([features(scene, self.symmetry).numpy(), added], -1)

@@ -26,6 +26,8 @@ REWARDS = ("dense", "normalized_dense", "sparse")
 POSITIVE = ("learning_rate", "buffer_size", "batch_size", "n_steps", "n_epochs")
 SHARES = ("gamma", "tau")
 """Which options of stable-baselines3's learners have to be what; it does not say so itself."""
+VERSION = 2
+"""Raised when the same options make another learner; a run goes on, and is loaded, as what it began as."""
 HORIZON = 50
 """Steps of an episode of a learner that starts from scratch; corrections of a cloned policy need the task's own horizon."""
 
@@ -83,8 +85,9 @@ class LearnerConfig:
     stop_at_success: bool = False
     shaping: float = 1.0
     """Weight of the potential-based shaping towards the next key state."""
-    shaping_gamma: float = 1.0
-    """Its discount: 1 pays for progress; that of the learner leaves the order of policies as it is."""
+    shaping_gamma: float | None = None
+    """Its discount: 1 pays for progress; that of the learner leaves the order of policies as it is. None: the learner's with
+    prior data, which show what else is paid for, and 1 without."""
     residual: float = 0.2
     """Largest correction of the cloned policy, as a share of the largest action."""
     prior: bool = False
@@ -123,13 +126,15 @@ class LearnerConfig:
         ranges = {"shaping": math.inf, "shaping_gamma": 1.0, "residual": 1.0}
         for name, most in ranges.items():
             value = getattr(self, name)
-            if not (math.isfinite(value) and 0 <= value <= most):
+            if value is not None and not (math.isfinite(value) and 0 <= value <= most):
                 raise ValueError(f"{name} has to be {f'in [0, {most:g}]' if most < math.inf else '0 or more'}, not {value}")
         for name, value in self.options.items():
             if name in POSITIVE and not 0 < value < math.inf:
                 raise ValueError(f"{self.algorithm}.{name} has to be positive and finite, not {value}")
             if name in SHARES and not 0 <= value <= 1:
                 raise ValueError(f"{self.algorithm}.{name} has to be in [0, 1], not {value}")
+        if self.shaping_gamma is None:
+            object.__setattr__(self, "shaping_gamma", self.options.get("gamma", 0.99) if self.prior else 1.0)
 
     @property
     def episode(self) -> int | None:
@@ -151,7 +156,7 @@ class LearnerConfig:
         unused |= {"shaping", "shaping_gamma"} if self.conditioning == "none" else set()
         unused |= {"residual"} if self.start != "cloned" else set()
         identity = {name: value for name, value in asdict(self).items() if name not in unused}
-        identity |= {"env": self.task, "horizon": self.episode, self.algorithm: self.options}
+        identity |= {"learner": VERSION, "env": self.task, "horizon": self.episode, self.algorithm: self.options}
         if self.uses_policy:
             identity["policy_sha256"] = sha256(self.policy_file)
         if nearest is not None:

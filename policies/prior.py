@@ -1,8 +1,9 @@
 """Demonstrations as prior data of an off-policy learner: half of every batch are their transitions.
 
-After RLPD (Ball et al. 2023, "Efficient online reinforcement learning with offline data"). A demonstration passes through the
-same wrappers as the learner's environment, so that its observations carry the same features and key states, and its rewards the
-same shaping; its actions are those of ``pd_ee_delta_pose`` that lead to the poses which were commanded. No simulator is involved.
+After RLPD (Ball et al. 2023, "Efficient online reinforcement learning with offline data"), with its layer normalisation. A
+demonstration passes through the same wrappers as the learner's environment, so that its observations carry the same features and
+key states, and its rewards the same shaping; its actions are those of ``pd_ee_delta_pose`` that lead to the poses which were
+commanded. No simulator is involved.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import torch
+import torch.nn.functional as F
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from torch import Tensor, nn
 
 from infoatlas_rl.maniskill.demos import Demonstration, DemonstrationSet
 from infoatlas_rl.maniskill.recording import SOURCE_MODE
 from infoatlas_rl.maniskill.states import STATE_DIM
 from infoatlas_rl.maniskill.tasks import Task
+from infoatlas_rl.policies.conditioning import FeatureObservations
 from infoatlas_rl.policies.control import commanded_poses, gripper_poses, to_action
 
 Array = NDArray[np.float32]
@@ -70,27 +74,38 @@ def actions_of(demo: Demonstration) -> Array:
     return to_action(commanded_poses(demo), torch.from_numpy(demo.actions[:, -1:]), now).numpy()
 
 
-def transitions(demos: DemonstrationSet, wrap: Callable[[gymnasium.Env], gymnasium.Env]) -> Transitions:
+def transitions(demos: DemonstrationSet, wrap: Callable[[gymnasium.Env], FeatureObservations]) -> Transitions:
     """The transitions of demonstrations, as an environment with these wrappers shows them.
 
     Raises:
         ValueError: the demonstrations were recorded with another controller, or without their successes.
     """
     demos.require_control_mode(SOURCE_MODE, "prior data are made of joint targets")
-    found: list[tuple[Array, Array, Array, float]] = []
+    found: list[Transitions] = []
+    recorded = RecordedEnv(demos.task, demos.demonstrations[0])
+    env = wrap(recorded)
     for demo in demos:
         if demo.success is None:
             raise ValueError(
                 f"{demos.path}: traj_{demo.episode_id} does not say when it was solved (no data set success), which a sparse "
                 f"reward needs; record again with: python tasks/collect_demos.py env={demos.task.name}"
             )
-        env = wrap(RecordedEnv(demos.task, demo))
-        observation, _ = env.reset()
-        for action in actions_of(demo):
-            following, reward, *_ = env.step(action)
-            found.append((observation, following, action, reward))
-            observation = following
-    return Transitions(*(np.stack(part).astype(np.float32) for part in zip(*found, strict=True)))
+        recorded.demo = demo
+        actions = actions_of(demo)
+        first, _ = env.env.reset()
+        steps = [env.env.step(action)[:2] for action in actions]
+        seen = env.observation(np.stack([first, *(observation for observation, _ in steps)]))
+        rewards = np.array([reward for _, reward in steps])
+        found.append(Transitions(seen[:-1], seen[1:], actions, rewards))
+    return Transitions(*(np.concatenate(part).astype(np.float32) for part in zip(*found, strict=True)))
+
+
+class NormalisedReLU(nn.Module):
+    """A rectifier of normalised inputs, for learners with prior data (Ball et al. 2023, section 4.2): what layers see is bounded,
+    and so is what critics say of actions that no transition shows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(F.layer_norm(x, x.shape[-1:]))
 
 
 class PriorReplayBuffer(ReplayBuffer):

@@ -30,7 +30,7 @@ from infoatlas_rl.policies.conditioning import (
     ResidualActions,
 )
 from infoatlas_rl.policies.environment import StateEnv
-from infoatlas_rl.policies.learner import ALGORITHMS, NEAREST, CurveConfig, LearnerConfig, Nearest, Prior
+from infoatlas_rl.policies.learner import ALGORITHMS, NEAREST, VERSION, CurveConfig, LearnerConfig, Nearest, Prior
 from infoatlas_rl.policies.learner_files import (
     ANEW,
     Checkpoints,
@@ -46,7 +46,7 @@ from infoatlas_rl.policies.learner_files import (
     write_learner,
 )
 from infoatlas_rl.policies.policy import KeyStatePolicy
-from infoatlas_rl.policies.prior import PriorReplayBuffer, transitions
+from infoatlas_rl.policies.prior import NormalisedReLU, PriorReplayBuffer, transitions
 from infoatlas_rl.policies.protocol import policy_task
 from infoatlas_rl.policies.vector_env import ProcessVecEnv
 from infoatlas_rl.records import write_json
@@ -58,7 +58,7 @@ def build_env(config: LearnerConfig, *, training: bool, nearest: Nearest | None)
     return _wrapped(config, StateEnv(policy_task(config.task), **options), training=training, nearest=nearest)
 
 
-def _wrapped(config: LearnerConfig, env: gymnasium.Env, *, training: bool, nearest: Nearest | None) -> gymnasium.Env:
+def _wrapped(config: LearnerConfig, env: gymnasium.Env, *, training: bool, nearest: Nearest | None) -> FeatureObservations:
     """Key states, corrections and features around an environment of 100-D states."""
     task = policy_task(config.task)
     shaping = {"shaping": config.shaping if training else 0.0, "gamma": config.shaping_gamma}
@@ -175,6 +175,7 @@ class Learning:
         steps, successes = found["timesteps"].tolist(), found["successes"].sum(1).astype(int).tolist()
         content = {
             "task": policy_task(config.task).name,
+            "learner": VERSION,
             "algorithm": config.algorithm,
             "conditioning": config.conditioning,
             "start": config.start,
@@ -224,6 +225,7 @@ def _build(config: LearnerConfig, envs: VecMonitor, **options: Any) -> BaseAlgor
     given = copy.deepcopy(config.options)  # SB3 writes into some of them
     if config.prior:
         given["replay_buffer_class"] = PriorReplayBuffer
+        given["policy_kwargs"] = {"activation_fn": NormalisedReLU} | given.get("policy_kwargs", {})
     return ALGORITHMS[config.algorithm]("MlpPolicy", envs, seed=config.seed, **given, **options)
 
 
@@ -242,7 +244,10 @@ def load(folder: Path | str, model: str = "best_model") -> tuple[BaseAlgorithm, 
     if not path.is_file() or not record.is_file():
         raise ValueError(f"no learner at {path}; tasks/train_rl.py writes it, with curve.json beside it, when it has ended")
     try:
-        found = read_json(record)["config"]
+        content = read_json(record)
+        if content["learner"] != VERSION:
+            raise KeyError("learner")
+        found = content["config"]
         config = LearnerConfig(**found | {"eval": CurveConfig(**found["eval"])})
     except (KeyError, TypeError) as error:
         raise ValueError(f"{record} is not of this version; train the learner again") from error

@@ -29,12 +29,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from omegaconf import DictConfig
 
-from infoatlas_rl.files import require_writable
-from infoatlas_rl.records import provenance, write_json
+from infoatlas_rl.records import provenance, require_results, write_json
 from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.tasks.suites import (
     ablation,
@@ -80,7 +77,7 @@ def main(cfg: DictConfig) -> None:
     for name in COUNTS:
         if cfg[name] < 1:
             raise ValueError(f"{name} has to be at least 1, not {cfg[name]}")
-    require_writable(Path(cfg.out))
+    require_results(cfg.out)
     run, table = SUITES[cfg.suite]
     result = run(cfg)
     print(f"\n{table(result).text()}")

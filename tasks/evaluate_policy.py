@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from infoatlas_rl.files import lock_folder, require_writable
 from infoatlas_rl.policies.evaluation import Evaluation, evaluate, noted
 from infoatlas_rl.policies.protocol import policy_task, released_policy
-from infoatlas_rl.records import provenance, read_results, write_json
+from infoatlas_rl.records import provenance, require_results, write_json
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.options import hydra_main
 from infoatlas_rl.tasks.shell.progress import progress_bar
@@ -39,9 +39,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     )
     folder = Path(cfg.run)
     notes, out = folder / evaluation.notes, Path(cfg.out) if cfg.out else folder / evaluation.result
-    for path in (notes, out):
-        require_writable(path)
-    read_results(out)  # nothing else is written over
+    require_writable(notes)
+    require_results(out)
     with lock_folder(folder):
         content = _evaluate(evaluation, notes, processes=asked.processes, resume=cfg.resume)
         write_json(out, content)

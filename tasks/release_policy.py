@@ -13,10 +13,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from infoatlas_rl.files import require_writable
 from infoatlas_rl.policies.policy import FORMAT, KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task
-from infoatlas_rl.records import keep_result, read_results
+from infoatlas_rl.records import keep_result, require_results
 from infoatlas_rl.tasks.shell.options import hydra_main, typed_env
 from infoatlas_rl.tasks.suites.arms import run_task
 from infoatlas_rl.weights import release_file
@@ -35,8 +34,7 @@ def release(cfg: DictConfig) -> Path:
         raise ValueError(f"{source} has {source.stat().st_size / 2**20:.1f} MB; a released policy has at most {LARGEST >> 20} MB")
     if "chosen_step" not in record:
         raise ValueError(f"{source} is a candidate of a training; release the policy.safetensors that it ended with")
-    require_writable(Path(cfg.out))
-    read_results(cfg.out)
+    require_results(cfg.out)
     folder = Path(cfg.folder)
     target = folder / "policies" / f"{task.name}.safetensors"
     results = {}

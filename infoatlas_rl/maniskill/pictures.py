@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,7 +240,7 @@ def curves_with_intervals(
                 x = x * 1.03**aside if log_x else x + 0.007 * aside * x.max()
                 style = {"fmt": "o-", "color": colours[name], "lw": 1.8, "ms": 4, "capsize": 3, "elinewidth": 1}
                 shown[name] = axis.errorbar(x, rate, bars, label=name, **style)
-        axis.set(title=title, xlabel=x_label, ylim=(-0.02, 1.02))
+        axis.set(title=textwrap.fill(title, 32), xlabel=x_label, ylim=(-0.02, 1.02))
         if log_x:
             axis.set_xscale("log")
             ticks = sorted({point[0] for arms in panels.values() for points in arms.values() for point in points})

@@ -14,7 +14,6 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from infoatlas_rl.files import require_writable
 from infoatlas_rl.keystates import KeyStateConfig
 from infoatlas_rl.maniskill.collect import demo_path
 from infoatlas_rl.maniskill.demos import load_demonstrations
@@ -27,7 +26,7 @@ from infoatlas_rl.policies.generation import generated_path, make_plan
 from infoatlas_rl.policies.references import ENOUGH, find_references
 from infoatlas_rl.policies.replay import Replay
 from infoatlas_rl.processes import worker_pool
-from infoatlas_rl.records import keep_result, provenance, read_results, write_json
+from infoatlas_rl.records import keep_result, provenance, require_results, write_json
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.options import CONFIGS, chosen
 from infoatlas_rl.tasks.shell.progress import progress_bar
@@ -70,8 +69,7 @@ class Job(NamedTuple):
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    require_writable(Path(cfg.out))
-    read_results(cfg.out)
+    require_results(cfg.out)
     wanted = chosen("only", cfg.only, PARTS)
     if not cfg.only_collect:
         collect_first(cfg, SPACING * max(cfg.seeds) + max([*cfg.counts, *cfg.policies]))

@@ -12,7 +12,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from infoatlas_rl import InfoAtlasLoss
-from infoatlas_rl.files import require_writable
 from infoatlas_rl.keystates import KeyStateConfig, KeyStateFinder, TrajectorySet, make_finder, score_key_states
 from infoatlas_rl.keystates.metrics import agreement, consistency
 from infoatlas_rl.keystates.retiming import retime
@@ -26,12 +25,13 @@ from infoatlas_rl.keystates.rules import (
     waypoints,
 )
 from infoatlas_rl.keystates.settings import METHODS
-from infoatlas_rl.keystates.trajectories import column_scales
+from infoatlas_rl.keystates.trajectories import column_scales, interpolate
 from infoatlas_rl.maniskill.demos import DemonstrationSet, trajectory_of
 from infoatlas_rl.maniskill.events import ground_truth
+from infoatlas_rl.maniskill.recording import SOURCE_MODE
 from infoatlas_rl.maniskill.states import STATE_INDEX
 from infoatlas_rl.maniskill.tasks import configured_task
-from infoatlas_rl.records import keep_result, provenance, read_results
+from infoatlas_rl.records import keep_result, provenance, require_results
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.options import chosen, defaults_of_discovery
 from infoatlas_rl.tasks.shell.progress import progress_bar
@@ -45,8 +45,14 @@ CHOSEN = "infoatlas, K chosen"
 """The default method, which finds out how many key states there are."""
 
 
+LARGEST_STEP = 0.1
+"""Of a joint, in rad, with ``pd_joint_delta_pos``."""
+EPSILON = 1e-9
+"""No action is without a direction."""
+
+
 class Data:
-    """Trajectories and events of one variant."""
+    """Trajectories, actions and events of one variant."""
 
     def __init__(self, demos: DemonstrationSet, variant: str) -> None:
         self.trajectories = [trajectory_of(demo, demos.task) for demo in demos]
@@ -55,17 +61,19 @@ class Data:
             raise ValueError(f"{demos.path} tells neither events nor the stages of a planner: nothing to compare with")
         width = STATE_INDEX["gripper_width"] if demos.task.object is not None else slice(7, 8)  # of the plain state: a finger
         widths = [demo.states[:, width] for demo in demos]
+        actions = [demo.actions for demo in demos]
         if variant == "retimed":
             joined = [np.concatenate(pair, axis=1) for pair in zip(self.trajectories, widths, strict=True)]
-            joined, self.events = retime(joined, self.events)
+            joined, self.events, shown = retime(joined, self.events)
+            actions = [interpolate(a, steps[:-1].clip(max=len(a) - 1)) for a, steps in zip(actions, shown, strict=True)]
             self.trajectories, widths = [t[:, :-1] for t in joined], [t[:, -1:] for t in joined]
+        self.actions = [_as_motions(action, demos.control_mode) for action in actions]
         self.widths = [width[:, 0] for width in widths]
         self.lengths = [len(trajectory) for trajectory in self.trajectories]
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    require_writable(Path(cfg.out))
-    read_results(cfg.out)
+    require_results(cfg.out)
     task = configured_task(cfg.env.task)
     only = chosen("only", cfg.only, cfg.arms)
     arms = [named(method, arm) for method in chosen("methods", cfg.methods, METHODS) for arm in cfg.arms if arm in only]
@@ -154,6 +162,7 @@ def _rules(data: Data, trajectories: TrajectorySet, config: KeyStateConfig, mi_l
         "waypoints (AWE)": waypoints(data.trajectories, config.concepts),
         "approaches (UVD)": approaches(data.trajectories, config.concepts),
         "change points": change_points(data.trajectories, config.concepts),
+        "grouped actions (CoTPC)": grouped_actions(data.actions, config.concepts),
         "last state": last_state(data.lengths),
     }
 
@@ -168,6 +177,23 @@ def change_points(trajectories: list[np.ndarray], concepts: int) -> list[np.ndar
         ends = ruptures.Binseg("l2", jump=1, min_size=3).fit(motion).predict(concepts - 1)
         found.append(np.unique([*ends[:-1], len(motion) - 1]))
     return found
+
+
+def grouped_actions(actions: list[np.ndarray], concepts: int) -> list[np.ndarray]:
+    """Where one of K groups of consecutive actions of like direction ends. After CoTPC (Jia et al. 2024), which groups them by
+    change points of the cosine similarity; here the best ones for the given number."""
+    found = []
+    for action in actions:
+        ends = ruptures.KernelCPD("cosine", min_size=3).fit(action + EPSILON).predict(concepts - 1)
+        found.append(np.array(ends))  # an action leads to the state after it
+    return found
+
+
+def _as_motions(actions: np.ndarray, control_mode: str) -> np.ndarray:
+    """Joint targets as steps from one to the next, in the units of ManiSkill's ``pd_joint_delta_pos``, the gripper as it is."""
+    if control_mode != SOURCE_MODE:
+        return actions
+    return np.concatenate([np.diff(actions[:, :-1], axis=0, prepend=actions[:1, :-1]) / LARGEST_STEP, actions[:, -1:]], axis=1)
 
 
 def _scores(runs: list[Any], data: Data) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from infoatlas_rl.baselines.objectives import (
     VICReg,
 )
 from infoatlas_rl.files import require_writable
-from infoatlas_rl.records import provenance, write_json
+from infoatlas_rl.records import provenance, require_results, write_json
 from infoatlas_rl.tasks.shell.options import chosen
 from infoatlas_rl.tasks.shell.progress import progress_bar
 from infoatlas_rl.tasks.suites.loss_data import TUNING_SEED, require_packages, robot_is_there
@@ -169,8 +169,8 @@ class Runs:
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    for path in (cfg.out, cfg.picture):
-        require_writable(Path(path))
+    require_writable(Path(cfg.picture))
+    require_results(cfg.out)
     names = chosen("only", cfg.only, PROBLEMS)
     require_packages(names)
     if "robot" in names and not robot_is_there():

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from infoatlas_rl.files import require_writable
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
 from infoatlas_rl.policies.evaluation import wilson
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task, released_policy
-from infoatlas_rl.records import command_line, keep_result
+from infoatlas_rl.records import command_line, keep_result, require_results
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.options import chosen
 from infoatlas_rl.tasks.suites.arms import paths, run_all, run_task
 
 
 def run(cfg: DictConfig) -> None:
-    require_writable(Path(cfg.out))
+    require_results(cfg.out)
     only = chosen("only", cfg.only, cfg.arms)
     if not cfg.only_collect:
         jobs = [(arm, seed) for seed in cfg.seeds for arm in only]
@@ -85,12 +85,13 @@ def _write(cfg: DictConfig) -> None:
         for title, entry in content.items()
     }
     curves_with_intervals(Path(cfg.picture), panels, "environment steps", "success on fresh scenes")
-    print(table(_title(cfg), result, every=1).text())
+    print(table(_title(cfg), result).text())
 
 
-def table(title: str, entry: dict[str, Any], every: int) -> Table:
-    """Every so many evaluations, and the last one: scenes solved at any step, seed by seed."""
+def table(title: str, entry: dict[str, Any], most: int | None = None) -> Table:
+    """Scenes solved at any step, seed by seed, at ``most`` of the evaluations, and the last one."""
     steps = sorted({int(steps) for r in entry["arms"].values() for steps in r["curve"]})
+    every = math.ceil(len(steps) / (most or len(steps)))
     shown = [str(step) for i, step in enumerate(steps, start=1) if i % every == 0 or i == len(steps)]
     rows = []
     for arm, r in entry["arms"].items():

@@ -8,10 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from infoatlas_rl.files import require_writable
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
 from infoatlas_rl.policies.evaluation import success_rate
-from infoatlas_rl.records import command_line, keep_result
+from infoatlas_rl.records import command_line, keep_result, require_results
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.suites.arms import (
     collect_first,
@@ -29,7 +28,7 @@ ARMS = ("infoatlas", "none", "even")
 
 
 def run(cfg: DictConfig) -> None:
-    require_writable(Path(cfg.out))
+    require_results(cfg.out)
     if not set(cfg.arms) <= set(ARMS):
         raise ValueError(f"arms={list(cfg.arms)}: accepted are {', '.join(ARMS)}")
     jobs = [(arm, count, seed) for seed in cfg.seeds for count in cfg.counts for arm in cfg.arms]

@@ -183,26 +183,30 @@ def demonstrations() -> str:
 
 
 def reinforcement() -> str:
-    parts = [f"{rl.table(title, entry, every=3).markdown()}\n\n{_source(entry, 'rl')}" for title, entry in _result("rl").items()]
+    parts = [f"{rl.table(title, entry, most=5).markdown()}\n\n{_source(entry, 'rl')}" for title, entry in _result("rl").items()]
     return "\n\n".join(parts)
 
 
 def reinforcement_short() -> str:
-    """Where key states decide: all arms with the same demonstrations."""
-    entry = _result("rl")["PickCube, sparse reward, demonstrations in every batch"]
-    arms, shown = entry["arms"], ("9000", "18000", "30000")
+    """Where key states decide: all arms with the same demonstrations, after numbers of steps that all of them have."""
+    ending = ", sparse reward, demonstrations in every batch"
+    entries = {title.removesuffix(ending): entry["arms"] for title, entry in _result("rl").items() if title.endswith(ending)}
     names = {"plain SAC": "none", "SAC with even key states": "evenly spaced", "SAC with key states": "**InfoAtlas**"}
+    every = [arms[arm] for arms in entries.values() for arm in names if arm in arms]
+    shown = [steps for steps in every[0]["curve"] if all(len(r["curve"].get(steps, [])) == len(r["seeds"]) for r in every)]
     rows = []
-    for arm, name in names.items():
-        cells = []
-        for steps in shown:
-            k, n = sum(arms[arm]["curve"][steps]), arms[arm]["n"] * len(arms[arm]["seeds"])
-            low, high = wilson(k, n)
-            cells.append(f"{k / n:.0%} ({k} of {n}; {low:.0%} to {high:.0%})")
-        rows.append([name, *cells])
-    seeds = len(arms["plain SAC"]["seeds"])
-    note = f"Fresh scenes, {seeds} seeds. [All curves](docs/policies.md#reinforcement-learning), [result]({LINK.format('rl')})."
-    return Table(["key states", *(f"after {int(steps):,} steps" for steps in shown)], rows, note).markdown()
+    for env, arms in entries.items():
+        for arm in (arm for arm in names if arm in arms):
+            cells = []
+            for steps in shown:
+                k, n = sum(arms[arm]["curve"][steps]), arms[arm]["n"] * len(arms[arm]["seeds"])
+                low, high = wilson(k, n)
+                cells.append(f"{k / n:.0%} ({k} of {n}; {low:.0%} to {high:.0%})")
+            rows.append([env, names[arm], *cells])
+    note = (
+        f"Fresh scenes, 20 for every seed. [All curves](docs/policies.md#reinforcement-learning), [result]({LINK.format('rl')})."
+    )
+    return Table(["", "key states", *(f"after {int(steps):,} steps" for steps in shown)], rows, note).markdown()
 
 
 def training(part: int) -> str:

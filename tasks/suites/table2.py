@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from infoatlas_rl.files import require_writable
 from infoatlas_rl.policies.evaluation import success_rate
 from infoatlas_rl.policies.protocol import unseen_episodes
-from infoatlas_rl.records import command_line, keep_result, read_results
+from infoatlas_rl.records import command_line, keep_result, require_results
 from infoatlas_rl.tables import Table
 from infoatlas_rl.tasks.shell.options import CONFIGS
 from infoatlas_rl.tasks.suites.arms import collect_first, outcomes, paths, run_all, train_and_evaluate, training_record
@@ -25,8 +24,7 @@ BOOTSTRAPS = 10_000
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    require_writable(Path(cfg.out))
-    read_results(cfg.out)
+    require_results(cfg.out)
     arms = OmegaConf.to_container(cfg.seeds)
     ranks = range(max(map(len, arms.values())))
     jobs = [(arm, seeds[rank]) for rank in ranks for arm, seeds in arms.items() if rank < len(seeds)]

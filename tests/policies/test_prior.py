@@ -99,6 +99,10 @@ def test_a_learner_begins_with_demonstrations_and_goes_on_with_the_same_only(dem
     with Learning(config, tmp_path, prior=demos) as learning:
         assert len(learning.model.replay_buffer.prior.rewards) == sum(len(demo.actions) for demo in demos)
         learning.write(learning.fit(), {})
+        (size,) = learning.model.observation_space.shape
+        with torch.no_grad():  # what no transition shows is not worth more and more
+            far, farther = (learning.model.critic(10.0**power * torch.ones(1, size), torch.ones(1, 7))[0] for power in (4, 8))
+        torch.testing.assert_close(far, farther, rtol=0.01, atol=0.01)
     with Learning(replace(config, steps=20), tmp_path, prior=demos) as further:
         assert further.done == 10
         assert further.model.replay_buffer.prior is not None

@@ -50,7 +50,50 @@ class OneKeyState:
         pass
 
     def key_states(self, observation):
-        return np.array([[0.0] * 7, [9.0] * 7], np.float32)
+        return np.array([[0.0] * 7, [-9.0] * 7], np.float32)
+
+
+class Shown(gymnasium.Env):
+    """Nothing moves but what a test sets: the gripper's position and width."""
+
+    observation_space, action_space = Descent.observation_space, Descent.action_space
+    gripper, width = (0.0, 0.0, 0.3), 0.08
+
+    def observe(self):
+        state = np.zeros(STATE_DIM, np.float32)
+        state[STATE_INDEX["tcp_position"]], state[STATE_INDEX["gripper_width"]] = self.gripper, self.width
+        return state
+
+    def reset(self, *, seed=None, options=None):
+        return self.observe(), {}
+
+    def step(self, action):
+        return self.observe(), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    ("gripper", "width", "passed"),
+    [
+        ((0.04, 0.0, 0.06), 0.08, 1),  # a corner is cut: 6 cm from the first, and nearer to the second than the first is
+        ((0.04, 0.0, 0.06), 0.04, 0),  # with fingers that are closed
+        ((-0.04, 0.0, 0.06), 0.08, 0),  # as near, but on the other side
+        ((0.15, 0.0, 0.1), 0.08, 0),  # on the way to the second, but it was never near the first
+        ((-0.01, 0.0, 0.1), 0.08, 1),  # so near that the side does not matter
+        ((0.3, 0.0, 0.1), 0.08, 2),
+    ],
+)
+def test_a_key_state_is_passed_near_it_or_on_the_way_to_the_next(gripper, width, passed):
+    class Keys(OneKeyState):
+        def key_states(self, observation):
+            return np.array([[x, 0, z, 0, 0, 0, 0.08] for x, z in ((0.0, 0.1), (0.3, 0.1), (0.6, 0.1))], np.float32)
+
+    shown = Shown()
+    env = KeyStateConditioning(shown, Keys())
+    env.reset()
+    assert env.passed == 0
+    shown.gripper, shown.width = gripper, width
+    *_, info = env.step(np.zeros(7, np.float32))
+    assert info["key_states_passed"] == passed
 
 
 def potential(height):

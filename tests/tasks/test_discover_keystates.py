@@ -90,6 +90,7 @@ def test_the_whole_job_and_its_resumption(tmp_path):
     assert answer.returncode == 0, answer.stdout + answer.stderr
     arms = json.loads(out.read_text())["PickCube"]
     rules = {"even", "gripper changes", "velocity minima", "last state", "waypoints (AWE)", "approaches (UVD)", "change points"}
+    rules.add("grouped actions (CoTPC)")
     assert set(arms) == {"infoatlas", "infoatlas, K chosen", "none", "profile maxima", *rules}
     assert {"f1", "precision", "recall", "by_event", "median_step_error", "phase_std", "seconds_per_step"} <= set(
         arms["infoatlas"]
@@ -116,3 +117,14 @@ def test_key_states_of_plain_arrays(tmp_path):
     missing = run("tasks/discover_keystates.py", "env=any", f"paths.root={tmp_path}")
     assert missing.returncode == 1
     assert "env=any needs demos.path=PATH" in missing.stderr
+
+
+def test_groups_of_like_actions_end_where_their_direction_changes():
+    pytest.importorskip("mani_skill")
+    from infoatlas_rl.tasks.suites.keystates import grouped_actions
+
+    rng = np.random.default_rng(0)
+    directions = np.repeat([[1, 0, 1], [0, 1, 1], [0, 1, -1]], [12, 20, 8], axis=0)
+    actions = directions * rng.uniform(0.5, 2, (40, 1)) + 0.05 * rng.normal(size=(40, 3))
+    (found,) = grouped_actions([actions], 3)
+    np.testing.assert_array_equal(found, [12, 32, 40])

@@ -119,3 +119,13 @@ def test_curves_of_learners_are_gathered_over_seeds_and_rewards(tmp_path, monkey
         assert entry["arms"]["SAC with key states"]["curve"] == {"10": [0, 0], "20": [5, 6]}
         assert [arm["policy_sha256"] for arm in entry["arms"].values()] == [None, "ab", "ab", "ab"]
     assert (tmp_path / "rl.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(("suite", "name"), [(rl, "benchmark_rl"), (scale, "benchmark_scale"), (table2, "table2")])
+def test_nothing_but_results_is_written_over(suite, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite, "run_all", lambda *_: pytest.fail("work has begun"))
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    with pytest.raises(ValueError, match=r"notes.txt is there already and holds no results; move it, or choose another out="):
+        suite.run(compose(name, "env=PickCube", f"out={notes}", f"run={tmp_path}"))
+    assert notes.read_text() == "mine"

@@ -93,6 +93,15 @@ def test_runs_differ_by_what_has_an_effect():
     assert predicted != identity("conditioning=predicted", "shaping=0.5")
 
 
+def test_the_shaping_is_neutral_where_demonstrations_show_what_else_is_paid_for():
+    def discount(*options):
+        return learner(compose("train_rl", "env=PickCube", "reward=sparse", "conditioning=predicted", *options)).shaping_gamma
+
+    assert discount() == 1
+    assert discount("prior=true", "sac.gamma=0.7") == 0.7
+    assert discount("prior=true", "shaping_gamma=1") == 1
+
+
 @pytest.mark.simulator
 def test_wrong_choices_in_reinforcement_learning_are_answered(trained):
     root = f"paths.root={trained[0]}"
