@@ -188,7 +188,7 @@ def reinforcement() -> str:
 
 
 def reinforcement_short() -> str:
-    """Where key states decide: all arms with the same demonstrations, after numbers of steps that all of them have."""
+    """What key states give where all arms have the same demonstrations, after numbers of steps that all of them have."""
     ending = ", sparse reward, demonstrations in every batch"
     entries = {title.removesuffix(ending): entry["arms"] for title, entry in _result("rl").items() if title.endswith(ending)}
     names = {"plain SAC": "none", "SAC with even key states": "evenly spaced", "SAC with key states": "**InfoAtlas**"}
