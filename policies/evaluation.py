@@ -24,6 +24,7 @@ from infoatlas_rl.policies.rollout import Episode, rollout
 from infoatlas_rl.processes import scatter
 
 FORMAT = "infoatlas-evaluation-1"
+BOOTSTRAPS = 10_000
 
 
 def wilson(successes: float, trials: float, z: float = 1.959964) -> tuple[float, float]:
@@ -35,6 +36,16 @@ def wilson(successes: float, trials: float, z: float = 1.959964) -> tuple[float,
     half = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def interval_of_runs(successes: Sequence[int], trials: int) -> tuple[float, float]:
+    """The 95 % interval of the mean success rate of several learners, of ``trials`` scenes each: at either end the wider one of
+    Wilson's over all scenes and the percentile bootstrap over learners (Agarwal et al. 2021), which says how much they differ."""
+    low, high = wilson(sum(successes), trials * len(successes))
+    rates = np.asarray(successes) / trials
+    draws = np.random.default_rng(0).integers(len(rates), size=(BOOTSTRAPS, len(rates)))
+    least, most = np.quantile(rates[draws].mean(1), [0.025, 0.975])
+    return min(low, float(least)), max(high, float(most))
 
 
 def success_rate(k: int, n: int, *, trainings: int = 1) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -243,14 +244,7 @@ def load(folder: Path | str, model: str = "best_model") -> tuple[BaseAlgorithm, 
     path, record = folder / f"{model}.pt", folder / "curve.json"
     if not path.is_file() or not record.is_file():
         raise ValueError(f"no learner at {path}; tasks/train_rl.py writes it, with curve.json beside it, when it has ended")
-    try:
-        content = read_json(record)
-        if content["learner"] != VERSION:
-            raise KeyError("learner")
-        found = content["config"]
-        config = LearnerConfig(**found | {"eval": CurveConfig(**found["eval"])})
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{record} is not of this version; train the learner again") from error
+    config = _config_of(record)
     nearest = None
     if config.conditioning == "nearest":
         arrays, _ = read_arrays(folder / "nearest.safetensors", NEAREST)
@@ -263,3 +257,17 @@ def load(folder: Path | str, model: str = "best_model") -> tuple[BaseAlgorithm, 
         env.close()
         raise
     return learner, env
+
+
+def _config_of(record: Path) -> LearnerConfig:
+    """The configuration of the learner whose curve is in ``record``.
+
+    Raises:
+        ValueError: the file is damaged, or of a version that made other learners.
+    """
+    content = read_json(record)
+    if isinstance(content, dict) and content.get("learner") == VERSION:
+        with suppress(KeyError, TypeError):
+            found = content["config"]
+            return LearnerConfig(**found | {"eval": CurveConfig(**found["eval"])})
+    raise ValueError(f"{record} is not of this version; train the learner again")

@@ -246,9 +246,9 @@ def summary_table(content: dict[str, dict[str, Any]]) -> Table:
 
 
 def env_table(env: str, arms: dict[str, Any]) -> Table:
-    """Every arm and every figure of one task."""
+    """Every arm and every figure of one task: the default method, MaxMI's, rules."""
     rows = []
-    for arm, r in arms.items():
+    for arm, r in sorted(arms.items(), key=lambda item: ("seeds" not in item[1], item[0].startswith("maxmi"))):
         low, high = r["f1_interval"]
         shown = arm.replace("K chosen", f"K = {r['concepts']} chosen")
         rows.append(

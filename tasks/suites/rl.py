@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from infoatlas_rl.maniskill.pictures import curves_with_intervals
-from infoatlas_rl.policies.evaluation import wilson
+from infoatlas_rl.policies.evaluation import interval_of_runs
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import policy_task, released_policy
 from infoatlas_rl.records import command_line, keep_result, require_results
@@ -74,18 +74,22 @@ def _write(cfg: DictConfig) -> None:
         **ran,
         "command": command_line("benchmark_rl"),
     }
-    content = keep_result(Path(cfg.out), _title(cfg), result)
-    panels = {
-        title: {
-            arm: [
-                (int(steps), sum(ks) / (r["n"] * len(ks)), *wilson(sum(ks) / len(ks), r["n"])) for steps, ks in r["curve"].items()
-            ]
-            for arm, r in entry["arms"].items()
-        }
-        for title, entry in content.items()
-    }
-    curves_with_intervals(Path(cfg.picture), panels, "environment steps", "success on fresh scenes")
+    draw(keep_result(Path(cfg.out), _title(cfg), result), Path(cfg.picture))
     print(table(_title(cfg), result).text())
+
+
+def draw(content: dict[str, Any], path: Path) -> None:
+    """Every table of a file of results as a panel: success against steps, with 95 % intervals."""
+    panels = {title: {arm: _points(r) for arm, r in entry["arms"].items()} for title, entry in content.items()}
+    curves_with_intervals(path, panels, "environment steps", "success on fresh scenes")
+
+
+def _points(arm: dict[str, Any]) -> list[tuple[float, ...]]:
+    """Steps, success, and the ends of its interval."""
+    return [
+        (int(steps), sum(solved) / (arm["n"] * len(solved)), *interval_of_runs(solved, arm["n"]))
+        for steps, solved in arm["curve"].items()
+    ]
 
 
 def table(title: str, entry: dict[str, Any], most: int | None = None) -> Table:

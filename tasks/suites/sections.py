@@ -14,7 +14,7 @@ from infoatlas_rl.estimator.model import read_weights
 from infoatlas_rl.files import sha256
 from infoatlas_rl.maniskill.states import LAYOUT
 from infoatlas_rl.maniskill.tasks import TASKS
-from infoatlas_rl.policies.evaluation import wilson
+from infoatlas_rl.policies.evaluation import interval_of_runs
 from infoatlas_rl.policies.policy import KeyStatePolicy
 from infoatlas_rl.policies.protocol import released_policy
 from infoatlas_rl.tables import Table
@@ -199,8 +199,9 @@ def reinforcement_short() -> str:
         for arm in (arm for arm in names if arm in arms):
             cells = []
             for steps in shown:
-                k, n = sum(arms[arm]["curve"][steps]), arms[arm]["n"] * len(arms[arm]["seeds"])
-                low, high = wilson(k, n)
+                solved = arms[arm]["curve"][steps]
+                k, n = sum(solved), arms[arm]["n"] * len(solved)
+                low, high = interval_of_runs(solved, arms[arm]["n"])
                 cells.append(f"{k / n:.0%} ({k} of {n}; {low:.0%} to {high:.0%})")
             rows.append([env, names[arm], *cells])
     note = (

@@ -10,7 +10,7 @@ import pytest
 
 from infoatlas_rl.files import require_writable
 from infoatlas_rl.maniskill.tasks import get_task
-from infoatlas_rl.policies.evaluation import Evaluation, evaluate, wilson
+from infoatlas_rl.policies.evaluation import Evaluation, evaluate, interval_of_runs, wilson
 from infoatlas_rl.processes import scatter
 from tests.conftest import small_policy
 
@@ -19,6 +19,12 @@ from tests.conftest import small_policy
 def test_wilson_intervals(k, n, low, high):
     """Reference values of statsmodels.stats.proportion.proportion_confint(method="wilson")."""
     assert wilson(k, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_an_interval_of_several_learners_is_that_of_the_scenes_or_wider():
+    """Learners that agree differ by their scenes alone; of 0, 0, 20 and 20 of 20 anything from none to all may be the mean."""
+    assert interval_of_runs([10, 10, 10, 10], 20) == wilson(40, 80)
+    assert interval_of_runs([0, 0, 20, 20], 20) == (0.0, 1.0)
 
 
 def test_an_unfit_policy_is_refused_before_processes_start(tmp_path):
