@@ -27,7 +27,8 @@ from torch import Tensor
 from infoatlas_rl.checks import MIN_SAMPLES, Sides, check_classes, check_samples, check_whole
 from infoatlas_rl.estimator.copula import NormalScores
 from infoatlas_rl.estimator.critic import Critic
-from infoatlas_rl.estimator.estimate import LEAST_TO_PROJECT, check_index, to_tensor, without_constants, without_copies
+from infoatlas_rl.estimator.estimate import LEAST_TO_PROJECT
+from infoatlas_rl.estimator.inputs import check_index, to_tensor, without_constants, without_copies
 from infoatlas_rl.estimator.model import InfoAtlas, shared_pretrained
 from infoatlas_rl.estimator.projection import Projections
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from infoatlas_rl.columns import numbers_of, whole_rows
 from infoatlas_rl.estimator.discrete import distinct_rows
-from infoatlas_rl.estimator.estimate import check_index, warn
+from infoatlas_rl.estimator.inputs import check_index, warn
 from infoatlas_rl.estimator.model import shared_pretrained
 from infoatlas_rl.tables import Table
 

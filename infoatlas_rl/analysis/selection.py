@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infoatlas_rl.estimator.estimate import check_index, to_tensor
+from infoatlas_rl.estimator.inputs import check_index, to_tensor
 from infoatlas_rl.estimator.model import shared_pretrained
 
 BATCH = 32

@@ -10,7 +10,8 @@ from typing import Any
 from torch import cat
 
 from infoatlas_rl.checks import Sides, check_samples
-from infoatlas_rl.estimator.estimate import Estimate, check_index, to_tensor
+from infoatlas_rl.estimator.estimate import Estimate
+from infoatlas_rl.estimator.inputs import check_index, to_tensor
 
 
 def conditional_estimate(

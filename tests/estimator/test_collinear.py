@@ -7,7 +7,7 @@ import torch
 from infoatlas_rl import InfoAtlas, estimate_mi, independence_test, pairwise_mi
 from infoatlas_rl.estimator.collinear import without_collinear
 from infoatlas_rl.estimator.discrete import distinct_rows
-from infoatlas_rl.estimator.estimate import OutsideTrainingRangeWarning
+from infoatlas_rl.estimator.inputs import OutsideTrainingRangeWarning
 
 
 def test_information_in_a_small_difference_of_two_columns_is_seen():

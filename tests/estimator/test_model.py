@@ -7,7 +7,8 @@ import torch
 
 from infoatlas_rl import InfoAtlas, InfoAtlasConfig, InfoAtlasLoss, estimate_mi
 from infoatlas_rl.estimator.bounds import donsker_varadhan, info_nce
-from infoatlas_rl.estimator.estimate import OutsideTrainingRangeWarning, _in_sample
+from infoatlas_rl.estimator.estimate import _in_sample
+from infoatlas_rl.estimator.inputs import OutsideTrainingRangeWarning
 from infoatlas_rl.estimator.model import load_pretrained
 from tests.conftest import correlated
 
