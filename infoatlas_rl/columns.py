@@ -77,6 +77,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                 raise ValueError("it has no rows below its header")
             header, *rows = lines
             header = [name.strip() for name in header]
+            if all(map(_is_number, header)) and not all(name.isdecimal() for name in header):
+                raise ValueError(
+                    f"its first row is of numbers ({', '.join(header)[:60]}), where names of columns belong; add them"
+                )
             if double := {name for name in header if header.count(name) > 1}:
                 raise ValueError(f"more than one column is called {', '.join(sorted(double))}")
             if wrong := [number for number, row in enumerate(rows, start=1) if len(row) != len(header)]:
@@ -100,6 +104,14 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         case _:
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _of_arrow(column: Any) -> NDArray[Any]:

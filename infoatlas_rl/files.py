@@ -182,8 +182,10 @@ def read_checkpoint(path: Path | str, identity: str, **options: Any) -> dict[str
     """What ``torch.save`` wrote, a dictionary with the entry ``identity`` that says of which run it is.
 
     Raises:
-        ValueError: it is damaged, or was written by another version.
+        ValueError: there is none, it is damaged, or was written by another version.
     """
+    if not Path(path).is_file():
+        raise ValueError(f"there is no file {path}")
     try:
         content = torch.load(path, weights_only=True, **options)
         content[identity]

@@ -135,26 +135,25 @@ class InfoAtlasLoss(nn.Module):
             ("gradient", gradient, ("canonical", "envelope", "full")),
             ("direction", direction, ("maximise", "minimise")),
             ("reduction", reduction, ("mean", "sum", "none")),
+            ("views", views, (None, True, False)),
         ):
             if value not in accepted:
-                raise ValueError(f"{name} has to be one of {', '.join(accepted)}, not {value!r}")
+                raise ValueError(f"{name} has to be one of {', '.join(map(str, accepted))}, not {value!r}")
         if not isinstance(memory, Integral) or memory < MIN_MEMORY:
             raise ValueError(f"memory has to be an integer of at least {MIN_MEMORY}, not {memory!r}")
         self.direction, self.memory, self.views, self.reduction = direction, int(memory), views, reduction
-        self.gather_distributed = gather_distributed
         self.slices, self.k, self.sides, self.resample = slices, k, sides, resample
         self.bound, self.gradient, self.classes = bound, gradient, classes
-        # Of mi and pointwise.
-        self._followed = "full" if gradient == "full" else "envelope"
-        self.check_finite, self.per_rank_slices = check_finite, per_rank_slices
+        self._followed = "full" if gradient == "full" else "envelope"  # of mi and pointwise
+        self.gather_distributed, self.check_finite, self.per_rank_slices = gather_distributed, check_finite, per_rank_slices
         # In a tuple the network is no submodule: no parameters, no state_dict, no train().
         self._frozen = (model,)
         self._fingerprint = fingerprint(model)
         self._kept: dict[tuple[int, int, int], Frames] = {}
+        self.reseed(seed)
         self._independence = Independence(self.memory, int(seed) % 2**63)
         self._running = RunningValue(self._steady_mi, min(self.memory, VALUE_SAMPLES // (slices or 1)))
         self._seen = Memory(self.memory, renew=True)
-        self.reseed(seed)
 
     def forward(self, x: Tensor, y: Tensor, conditional: Tensor | None = None) -> Tensor:
         """What is to be minimised, a scalar, or ``(b,)`` with ``reduction="none"``.

@@ -107,7 +107,7 @@ def _pairs(given: argparse.Namespace) -> None:
     if given.most < 1:
         raise ValueError(f"--most has to be at least 1, not {given.most}")
     table = read_table(given.file)
-    names = choose(given.file, list(table), given.columns) if given.columns else list(table)
+    names = list(table) if given.columns is None else choose(given.file, list(table), given.columns)
     columns = whole_columns(given.file, {name: table[name] for name in names}, drop_missing=given.drop_missing)
     found = pairwise_mi(columns, units=given.units, progress=sys.stderr.isatty())
     if given.json:

@@ -56,6 +56,7 @@ def test_gaps_are_refused_or_left_out_together(table):
         ("ragged.csv", b"a,b\n1,2\n3\n", "row 2 has 1 fields, the header 2"),
         ("empty.csv", b"", "no rows below its header"),
         ("header.csv", b"a,b\n", "no rows below its header"),
+        ("rows.csv", b"0.5,1\n1,2\n3,4\n", "its first row is of numbers .0.5, 1., where names of columns belong"),
         ("double.csv", b"a,a,b\n1,2,3\n", "more than one column is called a"),
         ("binary.csv", b"\xff\xfe\x00\x01", "cannot be read as .csv"),
         ("text.csv", b"a,b\n1,u\n2,v\n3,w\n", "b is text with 3 different values in 3 rows"),

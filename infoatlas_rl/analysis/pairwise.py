@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from infoatlas_rl.columns import numbers_of, whole_rows
 from infoatlas_rl.estimator.discrete import distinct_rows
-from infoatlas_rl.estimator.inputs import check_index, warn
+from infoatlas_rl.estimator.inputs import check_dense, check_index, warn
 from infoatlas_rl.estimator.model import shared_pretrained
 from infoatlas_rl.tables import Table
 
@@ -212,6 +212,7 @@ def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
 
 def _as_array(values: Any) -> NDArray[Any]:
     """An array in which what is masked is missing."""
+    check_dense("data", values)
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values

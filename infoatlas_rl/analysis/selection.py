@@ -7,9 +7,10 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from infoatlas_rl.estimator.inputs import check_index, to_tensor
+from infoatlas_rl.estimator.inputs import check_dense, check_index, to_tensor
 from infoatlas_rl.estimator.model import shared_pretrained
 
 BATCH = 32
@@ -36,9 +37,10 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
     """
     check_index(X, y, first="X")
     for name, samples in (("X", X), ("y", y)):
+        check_dense(name, samples)
         if np.ma.is_masked(samples):
             raise ValueError(f"{name} has masked values, so samples without them: drop those rows of X and of y")
-    features, target = _numbers(np.asarray(X)), _numbers(np.asarray(y))
+    features, target = (_numbers(np.asarray(_of_tensor(samples))) for samples in (X, y))
     if features.ndim != 2 or 0 in features.shape or features.dtype.kind not in "bifu":
         raise ValueError(f"X has shape {features.shape} and type {features.dtype}; accepted are numbers (n, d)")
     if target.ndim != 1 or len(target) != len(features):
@@ -63,6 +65,13 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
             ).mi
         )
     return np.concatenate(found)
+
+
+def _of_tensor(samples: Any) -> Any:
+    """A tensor so that NumPy can read it; all else as it is."""
+    if not isinstance(samples, torch.Tensor):
+        return samples
+    return (samples.float() if samples.dtype in (torch.bfloat16, torch.float16) else samples).detach().cpu()
 
 
 def _numbers(array: NDArray[Any]) -> NDArray[Any]:

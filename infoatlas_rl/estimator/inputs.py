@@ -54,6 +54,7 @@ def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
     """Any array as a tensor of at least single precision; class labels as integers."""
     if isinstance(samples, Tensor):
         return samples.float() if samples.dtype in (torch.float16, torch.bfloat16) else samples
+    check_dense(name, samples)
     if np.ma.is_masked(samples):
         raise ValueError(f"{name} has masked values, so samples without them: drop those rows of x and of y")
     without = np.zeros(0, dtype=bool)
@@ -72,7 +73,9 @@ def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
             array = np.array(as_numbers(array) if array.dtype == object else array, dtype=np.float64)
         tensor = torch.from_numpy(array)
     except (TypeError, ValueError) as error:
-        hint = "" if labels else f" (class labels: classes={name!r})"
+        columns = np.ndim(samples) > 1 or hasattr(samples, "columns")
+        hint = "give its text columns as numbers, as pandas.get_dummies does" if columns else f"class labels: classes={name!r}"
+        hint = "" if labels else f" ({hint})"
         raise TypeError(f"{name} cannot be read as an array of numbers{hint}: {error}") from error
     if without.any():
         row = int(np.flatnonzero(without)[0]) + 1
@@ -80,6 +83,12 @@ def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
     if without_time:
         raise ValueError(f"{name} contains NaT, so samples without a time: drop those rows of x and of y")
     return tensor
+
+
+def check_dense(name: str, samples: Any) -> None:
+    """Raise a ``TypeError`` for a sparse matrix of SciPy."""
+    if hasattr(samples, "toarray"):
+        raise TypeError(f"{name} is a sparse matrix; give {name}.toarray()")
 
 
 def check_index(x: Any, y: Any, name: str = "y", first: str = "x") -> None:

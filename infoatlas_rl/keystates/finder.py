@@ -20,6 +20,7 @@ import copy
 import hashlib
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -94,15 +95,31 @@ class KeyStateFinder:
 
     Args:
         trajectories: with the ``delta`` of the configuration.
-        estimator: of the information; None leaves it out, and K key states are where demonstrations rest, and in the middle of
-            what is left.
+        estimator: of the information, ``InfoAtlasLoss(slices=1, k=20, sides="y")`` (with more slices the same takes many times
+            as long); None leaves it out, and K key states are where demonstrations rest, and in the middle of what is left.
 
     Raises:
-        ValueError: neither an estimator nor a number of key states, or trajectories with another ``delta``.
+        TypeError, ValueError: neither an estimator nor a number of key states, trajectories with another ``delta``, or a
+            configuration of another method.
     """
+
+    METHOD = "stages"
 
     def __init__(self, trajectories: TrajectorySet, estimator: Estimator | None, config: KeyStateConfig | None = None) -> None:
         self.trajectories, self.config = trajectories, config or KeyStateConfig()
+        if not isinstance(trajectories, TrajectorySet):
+            raise TypeError(
+                f"trajectories have to be a TrajectorySet, as TrajectorySet(arrays) makes it, not {trajectories!r:.60}"
+            )
+        if estimator is not None and not hasattr(estimator, "mi"):
+            raise TypeError(
+                f"estimator has to be one like InfoAtlasLoss(slices=1, k=20, sides='y'), or None, not {estimator!r:.60}"
+            )
+        if self.config.method != self.METHOD:
+            raise ValueError(
+                f"{type(self).__name__} is of method={self.METHOD!r}, the configuration of {self.config.method!r}; make the "
+                "finder with make_finder(trajectories, estimator, config)"
+            )
         if estimator is None and self.config.concepts is None:
             raise ValueError("without an estimator nothing tells how many key states there are: say concepts=K")
         if trajectories.delta != self.config.delta:
@@ -136,12 +153,19 @@ class KeyStateFinder:
         return np.pad(measured, (ticks[0], self.ticks - 1 - ticks[-1]), mode="edge")
 
     def fit(self, checkpoint: Path | None = None) -> Iterator[dict[str, float]]:
-        """Measure the whole clock ``config.epochs`` times and place the key states; yields figures per epoch.
+        """Measure the whole clock ``config.epochs`` times and place the key states; yields figures per epoch. Of fewer than 20
+        trajectories without a number of key states there is a warning: what chance tells is not measured.
 
         Raises:
             NothingFoundError: nothing tells enough, and ``config.concepts`` does not say how many to place all the same.
             ValueError: so many do not fit.
         """
+        if self.config.concepts is None and len(self.trajectories) < MIN_TRAJECTORIES:
+            warnings.warn(
+                f"of {len(self.trajectories)} trajectories it is not measured what chance tells, and key states of noise are "
+                f"found as well; give at least {MIN_TRAJECTORIES}, or say concepts=K",
+                stacklevel=2,
+            )
         while self.epoch < self.config.epochs:
             before = self.cuts or [0, self.ticks]
             for places in self._batches():
@@ -193,11 +217,13 @@ class KeyStateFinder:
             trajectories; the MI profile is its mean over the first axis.
 
         Raises:
-            ValueError: fewer than 20 trajectories.
+            ValueError: fewer than 20 trajectories, or ticks that are not on the clock.
         """
         require_trajectories(len(self.trajectories))
         steps = np.rint(self.clock.steps).astype(np.int64)
-        at_ticks = np.arange(self.config.delta, self.ticks, every) if ticks is None else np.asarray(ticks)
+        at_ticks = np.arange(self.config.delta, self.ticks, every) if ticks is None else np.asarray(ticks, dtype=np.int64)
+        if not ((at_ticks >= 0) & (at_ticks < self.ticks)).all():
+            raise ValueError(f"ticks have to be from 0 to {self.ticks - 1}, not {at_ticks.min()} to {at_ticks.max()}")
         mi_loss = copy.deepcopy(mi_loss).eval()  # the caller's keeps its mode and slices
         mi_loss.reseed(self.config.seed)
         scores = []
@@ -318,7 +344,7 @@ class KeyStateFinder:
         """Ticks ``(K,)`` at which the stages end: half a tick before the first of the next; the last where the final state is
         reached."""
         if not self.cuts:
-            raise RuntimeError("no key states yet: run fit() first")
+            raise RuntimeError("no key states yet: go through fit() first, which measures as it is iterated: list(finder.fit())")
         return [place - 0.5 for place in self._summits()] + [self.ticks - 1.0]
 
     def _summits(self) -> list[float]:

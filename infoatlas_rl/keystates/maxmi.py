@@ -56,6 +56,8 @@ class MaxMIFinder(KeyStateFinder):
         ValueError: fewer trajectories, no number of key states, or too many of them.
     """
 
+    METHOD = "maxmi"
+
     def __init__(self, trajectories: TrajectorySet, estimator: Estimator | None, config: KeyStateConfig) -> None:
         require_trajectories(len(trajectories))
         if config.concepts is None:

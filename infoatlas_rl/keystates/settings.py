@@ -12,7 +12,8 @@ METHODS = ("stages", "maxmi")
 
 @dataclass(frozen=True)
 class KeyStateConfig:
-    """Discovery; the MI estimator is given to :class:`KeyStateFinder`."""
+    """Discovery; the MI estimator is given to the finder, :class:`KeyStateFinder`, or that of ``method``, which
+    :func:`~infoatlas_rl.keystates.maxmi.make_finder` makes."""
 
     method: str = "stages"
     """Or "maxmi", see :mod:`infoatlas_rl.keystates.maxmi`."""
@@ -53,5 +54,7 @@ class KeyStateConfig:
         for name in ("worth", "noise", "gap", "mi_weight", "spread_weight", "rest_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} has to be 0 or more, not {getattr(self, name)!r}")
+        if self.gap >= 1:
+            raise ValueError(f"gap is a share of the path, below 1, not {self.gap}")
         if self.gap * (self.concepts or 1) >= 1:
             raise ValueError(f"{self.concepts} concepts with a gap of {self.gap} do not fit into one trajectory")

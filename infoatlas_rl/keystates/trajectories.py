@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from infoatlas_rl.checks import check_whole
+
 Array = NDArray[np.float64]
 
 MIN_TRAJECTORIES = 20
@@ -161,6 +163,7 @@ def _distances(trajectory: Array) -> Array:
 
 
 def _check(trajectories: Sequence[Array], delta: int, dim: int | None = None) -> None:
+    check_whole("delta", delta, least=1)
     if len(trajectories) == 0:
         raise ValueError("no trajectories")
     for index, trajectory in enumerate(trajectories):

@@ -30,6 +30,8 @@ CANONICAL_SHARE = 0.2
 """Of canonical information in the objective for views; the rest is the contrast."""
 MOST_CANONICAL = 0.25
 """Times log n: canonical information in nats, from which on its weight falls."""
+NOTHING = 1e-12
+"""Share of the largest number of a batch that has no direction."""
 LARGE = 1e15
 """Samples beyond it are brought into another unit, which changes neither of the two: their squares might be infinite."""
 
@@ -53,9 +55,16 @@ def _in_range(side: Tensor) -> Tensor:
 
 def contrast(x: Tensor, y: Tensor) -> Tensor:
     """InfoNCE with cosines of centred samples, both ways, in nats, ``(b,)``."""
-    x, y = (F.normalize(side - side.mean(1, keepdim=True), dim=-1) for side in (x, y))
+    x, y = (_directions(side - side.mean(1, keepdim=True)) for side in (x, y))
     blocks = [_contrast(a, c) * (a.shape[1] / x.shape[1]) for a, c in zip(x.split(BLOCK, 1), y.split(BLOCK, 1), strict=True)]
     return torch.stack(blocks).sum(0)
+
+
+def _directions(side: Tensor) -> Tensor:
+    """Samples of length 1; what is next to nothing beside the largest stays short, and where all is nothing the gradient is not
+    huge."""
+    largest = side.detach().abs().amax((1, 2), keepdim=True)
+    return F.normalize(side / torch.where(largest > 0, largest, 1 / NOTHING), dim=-1, eps=NOTHING)
 
 
 def _contrast(x: Tensor, y: Tensor) -> Tensor:

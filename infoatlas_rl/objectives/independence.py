@@ -118,7 +118,8 @@ class Independence:
         if columns != (kept := tuple(side.shape[1] for side in self._kept.sides)):
             raise ValueError(
                 "x and y have {} and {} columns, the memory {} and {}; ".format(*columns, *kept)
-                + "use a loss of its own for every pair of variables, or reset()"
+                + "use a loss of its own for every pair of variables, or reset(); class labels, of which a batch may lack some, "
+                "as one_hot(labels, count) and without classes="
             )
         if self._frame is None or (learn and self.calls % SOLVED_EVERY == 0):
             self._frame = self._solve()
@@ -127,7 +128,7 @@ class Independence:
         f, g = self._features(*self._centred(x, y), self._frame)
         penalty = _correlation(f, g, self._frame.linear).square().sum()
         penalty = penalty + NONLINEAR * _correlation(f, g, self._frame.nonlinear).square().sum()
-        strength = min(1.0, (self.calls + 1) / RAMP)
+        strength = min(1.0, (self.calls + 1) / RAMP) if learn else 1.0
         if not learn and fresh:
             self.reset()
         elif learn:
@@ -304,8 +305,9 @@ def _whitening(samples: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     samples = samples / unit
     mean = samples.mean(0)
     centred = samples - mean
-    # What rounding makes of a constant column is none.
-    scale = torch.maximum(centred.square().mean(0).sqrt(), 1e-6 * samples.abs().amax(0) + 1e-30)
+    # A constant column, or what rounding makes of one, is not seen until it varies in the memory.
+    spread = centred.square().mean(0).sqrt()
+    scale = torch.where(spread > 1e-6 * samples.abs().amax(0), spread, torch.inf)
     standard = centred / scale
     factor = _cholesky(standard.T @ standard / len(samples), ridge + 1e-8)
     identity = torch.eye(len(factor), dtype=factor.dtype, device=factor.device)

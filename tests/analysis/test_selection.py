@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from infoatlas_rl import estimate_mi, feature_information, independence_test
 
@@ -25,6 +26,16 @@ def test_shapes_that_do_not_fit_are_refused():
         feature_information(np.zeros((10, 2)), np.zeros(9))
     with pytest.raises(ValueError, match="X has shape"):
         feature_information(np.array([["a", "b"]] * 10), np.zeros(10))
+
+
+def test_tensors_are_read_as_arrays_are_and_sparse_matrices_are_named():
+    sparse = pytest.importorskip("scipy.sparse")
+    x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)).bfloat16()
+    labels = (x[:, 0] > 0).numpy()
+    scores = feature_information(x.float().numpy(), labels)
+    np.testing.assert_array_equal(feature_information(x.requires_grad_(), labels), scores)
+    with pytest.raises(TypeError, match=r"X is a sparse matrix; give X.toarray\(\)"):
+        feature_information(sparse.eye(100).tocsr(), labels)
 
 
 def test_scikit_learn_selects_with_it():

@@ -127,13 +127,15 @@ def test_profile_has_one_value_per_tick_and_trajectory(trajectories):
     assert steps.shape == scores.shape == (40, len(range(2, run.ticks, 5)))
     # States close in time say much about each other.
     assert scores.mean() > 0.3
+    with pytest.raises(ValueError, match=r"ticks have to be from 0 to \d+, not 500 to 500"):
+        run.profile(mi_loss, ticks=[500])
     again, _ = run.profile(mi_loss, ticks=[7], most=40)
     np.testing.assert_array_equal(again[:, 0], steps[:, 1])
     assert mi_loss.training  # the caller's loss is as it was
 
 
 def test_key_states_before_fit_are_refused(trajectories):
-    with pytest.raises(RuntimeError, match="run fit"):
+    with pytest.raises(RuntimeError, match=r"go through fit\(\) first"):
         finder(trajectories).key_states()
 
 
@@ -142,6 +144,8 @@ def test_settings_that_make_no_sense_are_refused():
         KeyStateConfig(concepts=0)
     with pytest.raises(ValueError, match="do not fit"):
         KeyStateConfig(concepts=21, gap=0.05)
+    with pytest.raises(ValueError, match="gap is a share of the path, below 1, not 2"):
+        KeyStateConfig(gap=2.0)
     with pytest.raises(ValueError, match="samples has to be at least 50"):
         KeyStateConfig(samples=10)
     way = np.linspace(0, 1, 61)[:, None]
@@ -310,3 +314,22 @@ def test_another_delta_than_that_of_the_trajectories_is_refused():
     trajectories, _ = staged()
     with pytest.raises(ValueError, match="trajectories have delta=2, the configuration delta=9; give both the same"):
         KeyStateFinder(TrajectorySet(trajectories), None, KeyStateConfig(concepts=3, delta=9))
+
+
+def test_what_a_finder_is_not_made_for_is_refused():
+    trajectories, _ = staged()
+    data = TrajectorySet(trajectories)
+    with pytest.raises(TypeError, match=r"trajectories have to be a TrajectorySet, as TrajectorySet\(arrays\) makes it"):
+        KeyStateFinder(trajectories, None, KeyStateConfig(concepts=3))
+    with pytest.raises(TypeError, match=r"estimator has to be one like InfoAtlasLoss.* not 'infoatlas'"):
+        KeyStateFinder(data, "infoatlas")
+    with pytest.raises(ValueError, match=r"method='stages', the configuration of 'maxmi'; make the finder with make_finder"):
+        KeyStateFinder(data, None, KeyStateConfig(concepts=3, method="maxmi"))
+    with pytest.raises(ValueError, match="delta has to be at least 1, not 0"):
+        TrajectorySet(trajectories, delta=0)
+
+
+def test_of_few_trajectories_it_is_said_that_chance_is_not_measured():
+    trajectories, _ = staged()
+    with pytest.warns(UserWarning, match="of 8 trajectories it is not measured what chance tells.* say concepts=K"):
+        list(finder(trajectories[:8], concepts=None, epochs=1).fit())

@@ -100,6 +100,30 @@ def test_evaluation_learns_nothing_and_is_symmetric_in_calls():
         assert float(penalty(x, y)) == float(penalty(x, y))
 
 
+def test_without_learning_the_penalty_has_its_full_strength():
+    """As a figure it does not depend on how long has been trained; half a squared correlation of one is 0.5."""
+    x = torch.randn(512, 1, generator=torch.Generator().manual_seed(0))
+    assert float(InfoAtlasLoss(slices=None, direction="minimise").eval()(x, x)) > 0.4
+
+
+@pytest.mark.parametrize("wakes", [1, 4, 5])
+def test_a_column_is_not_seen_until_it_varies(wakes):
+    """A unit that is silent at first, and then speaks in one row."""
+    generator = torch.Generator().manual_seed(0)
+    penalty = InfoAtlasLoss(slices=None, direction="minimise")
+    for call in range(12):
+        x, y = torch.randn(128, 4, generator=generator), torch.randn(128, 1, generator=generator)
+        x[:, 3] = 0
+        x[0, 3] = 0.5 * (call >= wakes)
+        value = penalty(x.requires_grad_(), y)
+        (gradient,) = torch.autograd.grad(value, x)
+        # A correlation moves by about 1 / n where a sample moves by a standard deviation.
+        assert 0 <= float(value.detach()) < 0.01
+        assert float(gradient.abs().max()) < 0.1
+        if call < wakes:
+            assert not gradient[:, 3].any()
+
+
 def test_other_variables_are_refused_and_forgotten_ones_are_not():
     penalty = InfoAtlasLoss(slices=None, direction="minimise")
     x, y = pairs(64, torch.Generator().manual_seed(0), dependent=True)
@@ -130,6 +154,8 @@ def test_what_cannot_be_minimised_is_said(call, message):
         ({"direction": "down"}, "direction has to be one of maximise, minimise, not 'down'"),
         ({"memory": 10}, "memory has to be an integer of at least 256, not 10"),
         ({"reduction": "max"}, "reduction has to be one of mean, sum, none"),
+        ({"views": "yes"}, "views has to be one of None, True, False, not 'yes'"),
+        ({"seed": None}, "seed has to be an integer, not None"),
     ],
 )
 def test_wrong_arguments_are_answered_with_the_accepted_ones(arguments, message):
