@@ -118,16 +118,17 @@ def check_samples(
         TypeError: not tensors of real numbers, or class labels that are not integers or booleans.
         ValueError: shapes, sizes or values that are not accepted; the message names the argument.
     """
-    x, y = as_columns(x, y, classes)
+    given, (x, y) = (x, y), as_columns(x, y, classes)
     for name, samples in (("x", x), ("y", y)):
         if samples.ndim not in (2, 3):
             raise ValueError(f"{name} has shape {tuple(samples.shape)}; accepted are (n,), (n, d) and (b, n, d)")
         if 0 in samples.shape:
             raise ValueError(f"{name} has shape {tuple(samples.shape)} and so is empty")
     if x.ndim != y.ndim or x.shape[:-1] != y.shape[:-1]:
+        labels = "" if classes is None else "; class labels are (n,), or (b, n) of b data sets"
         raise ValueError(
-            f"x has shape {tuple(x.shape)} and y has shape {tuple(y.shape)}; all but the last dimension have to agree, "
-            "for the samples are pairs"
+            f"x has shape {tuple(given[0].shape)} and y has shape {tuple(given[1].shape)}; all but the last dimension have to "
+            f"agree, for the samples are pairs{labels}"
         )
     if x.device != y.device:
         raise ValueError(f"x is on {x.device}, y is on {y.device}; they have to be on one device")
@@ -142,7 +143,8 @@ def check_samples(
                 f"{name} has {samples.shape[-1]} {columns}, at most {max_dim} are possible without slicing; pass slices=25, k=5"
             )
         if finite and not transformed() and not bool(torch.isfinite(samples.detach()).all()):
-            raise ValueError(f"{name} contains NaN or infinity")
+            *_, row, column = (~torch.isfinite(samples.detach())).nonzero()[0].tolist()
+            raise ValueError(f"{name} contains NaN or infinity, first in row {row + 1}, column {column + 1}")
     x, y = (samples if samples.is_floating_point() else to_double(samples) for samples in (x, y))
     if x.ndim == 2:
         return x.unsqueeze(0), y.unsqueeze(0), False

@@ -184,7 +184,7 @@ def test_units_are_stated():
     [
         (torch.randn(50, 2), torch.randn(49, 2), r"x has shape \(50, 2\) and y has shape \(49, 2\)"),
         (torch.randn(7, 2), torch.randn(7, 2), "n = 7 samples; at least 8"),
-        (torch.full((50, 2), math.nan), torch.randn(50, 2), "x contains NaN or infinity"),
+        (torch.full((50, 2), math.nan), torch.randn(50, 2), "x contains NaN or infinity, first in row 1, column 1"),
         (torch.randn(50, 2), torch.full((50, 1), math.inf), "y contains NaN or infinity"),
         (torch.randn(50, 0), torch.randn(50, 2), "x has shape .* is empty"),
         (torch.randn(2, 2, 50, 2), torch.randn(50, 2), r"accepted are \(n,\), \(n, d\)"),
