@@ -300,6 +300,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "slicing-sweep": partial(extra, "slicing", slicing.sweep_table),
     "headline": headline,
     "keystates": partial(key_states, whole=False),
+    "keystates-maxmi": lambda: keystates.maxmi_table(_result("keystates")).markdown(),
     "keystates-all": partial(key_states, whole=True),
     "policies": policies,
     "policies-short": policies_short,
