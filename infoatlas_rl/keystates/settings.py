@@ -13,7 +13,7 @@ METHODS = ("stages", "maxmi")
 @dataclass(frozen=True)
 class KeyStateConfig:
     """Discovery; the MI estimator is given to the finder, :class:`KeyStateFinder`, or that of ``method``, which
-    :func:`~infoatlas_rl.keystates.maxmi.make_finder` makes."""
+    :func:`~infoatlas_rl.keystates.make_finder` makes."""
 
     method: str = "stages"
     """Or "maxmi", see :mod:`infoatlas_rl.keystates.maxmi`."""
