@@ -106,14 +106,6 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
                 return {name: file[name] for name in file.files}
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _of_arrow(column: Any) -> NDArray[Any]:
     """A column of an Arrow table; integers with gaps as objects, not as doubles, which end at 2^53."""
     gaps = column.null_count and "int" in str(column.type)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from infoatlas_rl.files import require_same_run, sha256
 from infoatlas_rl.maniskill.tasks import Task, describe
@@ -42,10 +43,15 @@ def interval_of_runs(successes: Sequence[int], trials: int) -> tuple[float, floa
     """The 95 % interval of the mean success rate of several learners, of ``trials`` scenes each: at either end the wider one of
     Wilson's over all scenes and the percentile bootstrap over learners (Agarwal et al. 2021), which says how much they differ."""
     low, high = wilson(sum(successes), trials * len(successes))
-    rates = np.asarray(successes) / trials
-    draws = np.random.default_rng(0).integers(len(rates), size=(BOOTSTRAPS, len(rates)))
-    least, most = np.quantile(rates[draws].mean(1), [0.025, 0.975])
-    return min(low, float(least)), max(high, float(most))
+    least, most = bootstrap_interval(np.asarray(successes) / trials, np.random.default_rng(0))
+    return min(low, least), max(high, most)
+
+
+def bootstrap_interval(values: NDArray[np.float64], generator: np.random.Generator) -> tuple[float, float]:
+    """The 95 % interval of the mean of values ``(n,)`` by resampling them."""
+    means = values[generator.integers(len(values), size=(BOOTSTRAPS, len(values)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def success_rate(k: int, n: int, *, trainings: int = 1) -> dict[str, Any]:

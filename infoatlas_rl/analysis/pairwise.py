@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from infoatlas_rl.columns import numbers_of, whole_rows
 from infoatlas_rl.estimator.discrete import distinct_rows
-from infoatlas_rl.estimator.inputs import check_dense, check_index, warn
+from infoatlas_rl.estimator.inputs import check_dense, check_index, on_host, warn
 from infoatlas_rl.estimator.model import shared_pretrained
 from infoatlas_rl.tables import Table
 
@@ -213,9 +213,7 @@ def _columns(data: Any, nan_policy: str, limit: int) -> dict[str, Array]:
 def _as_array(values: Any) -> NDArray[Any]:
     """An array in which what is masked is missing."""
     check_dense("data", values)
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+    values = on_host(values)
     if np.ma.is_masked(values):
         return np.where(np.ma.getmaskarray(values), None, np.ma.getdata(values).astype(object))
     if str(getattr(values, "dtype", "")) in ("Int64", "UInt64"):  # of pandas, whose gaps would make doubles of all

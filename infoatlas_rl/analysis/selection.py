@@ -7,10 +7,9 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from infoatlas_rl.estimator.inputs import check_dense, check_index, to_tensor
+from infoatlas_rl.estimator.inputs import check_dense, check_index, on_host, to_tensor
 from infoatlas_rl.estimator.model import shared_pretrained
 
 BATCH = 32
@@ -40,7 +39,7 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
         check_dense(name, samples)
         if np.ma.is_masked(samples):
             raise ValueError(f"{name} has masked values, so samples without them: drop those rows of X and of y")
-    features, target = (_numbers(np.asarray(_of_tensor(samples))) for samples in (X, y))
+    features, target = (_numbers(np.asarray(on_host(samples))) for samples in (X, y))
     if features.ndim != 2 or 0 in features.shape or features.dtype.kind not in "bifu":
         raise ValueError(f"X has shape {features.shape} and type {features.dtype}; accepted are numbers (n, d)")
     if target.ndim != 1 or len(target) != len(features):
@@ -65,13 +64,6 @@ def feature_information(X: Any, y: Any, *, weights: str = "base") -> NDArray[np.
             ).mi
         )
     return np.concatenate(found)
-
-
-def _of_tensor(samples: Any) -> Any:
-    """A tensor so that NumPy can read it; all else as it is."""
-    if not isinstance(samples, torch.Tensor):
-        return samples
-    return (samples.float() if samples.dtype in (torch.bfloat16, torch.float16) else samples).detach().cpu()
 
 
 def _numbers(array: NDArray[Any]) -> NDArray[Any]:

@@ -73,8 +73,8 @@ def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
             array = np.array(as_numbers(array) if array.dtype == object else array, dtype=np.float64)
         tensor = torch.from_numpy(array)
     except (TypeError, ValueError) as error:
-        columns = np.ndim(samples) > 1 or hasattr(samples, "columns")
-        hint = "give its text columns as numbers, as pandas.get_dummies does" if columns else f"class labels: classes={name!r}"
+        table = getattr(samples, "ndim", 1) > 1
+        hint = "give its text columns as numbers, as pandas.get_dummies does" if table else f"class labels: classes={name!r}"
         hint = "" if labels else f" ({hint})"
         raise TypeError(f"{name} cannot be read as an array of numbers{hint}: {error}") from error
     if without.any():
@@ -83,6 +83,13 @@ def to_tensor(name: str, samples: Any, labels: bool) -> Tensor:
     if without_time:
         raise ValueError(f"{name} contains NaT, so samples without a time: drop those rows of x and of y")
     return tensor
+
+
+def on_host(samples: Any) -> Any:
+    """A tensor so that NumPy can read it, of at least single precision; all else as it is."""
+    if not isinstance(samples, Tensor):
+        return samples
+    return (samples.float() if samples.dtype in (torch.float16, torch.bfloat16) else samples).detach().cpu()
 
 
 def check_dense(name: str, samples: Any) -> None:

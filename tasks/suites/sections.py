@@ -204,9 +204,8 @@ def reinforcement_short() -> str:
                 low, high = interval_of_runs(solved, arms[arm]["n"])
                 cells.append(f"{k / n:.0%} ({k} of {n}; {low:.0%} to {high:.0%})")
             rows.append([env, names[arm], *cells])
-    note = (
-        f"Fresh scenes, 20 for every seed. [All curves](docs/policies.md#reinforcement-learning), [result]({LINK.format('rl')})."
-    )
+    scenes = f"Fresh scenes, {every[0]['n']} for every seed."
+    note = f"{scenes} [All curves](docs/policies.md#reinforcement-learning), [result]({LINK.format('rl')})."
     return Table(["", "key states", *(f"after {int(steps):,} steps" for steps in shown)], rows, note).markdown()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from infoatlas_rl.policies.evaluation import success_rate
+from infoatlas_rl.policies.evaluation import bootstrap_interval, success_rate
 from infoatlas_rl.policies.protocol import unseen_episodes
 from infoatlas_rl.records import command_line, keep_result, require_results
 from infoatlas_rl.tables import Table
@@ -20,7 +20,6 @@ from infoatlas_rl.weights import weights_hash
 
 SPLITS = ("seen", "unseen")
 ORDER = ("none", "even", "no-mi", "mine-100", "mine-1000", "infonet", "infoatlas")
-BOOTSTRAPS = 10_000
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -105,8 +104,7 @@ def _paired(cfg: DictConfig, ours: list[int], others: list[int]) -> dict[str, An
             a, b = (outcomes(_folder(cfg, arm, seed), split) for arm in ("infoatlas", "none"))
             difference.append([float(a[scene]) - float(b[scene]) for scene in sorted(a.keys() & b.keys())])
         by_scene = np.array(difference).mean(0)
-        means = by_scene[generator.integers(len(by_scene), size=(BOOTSTRAPS, len(by_scene)))].mean(1)
-        low, high = np.quantile(means, [0.025, 0.975])
+        low, high = bootstrap_interval(by_scene, generator)
         result[split] = {
             "difference": round(float(by_scene.mean()), 4),
             "interval95": [round(low, 4), round(high, 4)],

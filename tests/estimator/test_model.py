@@ -236,6 +236,10 @@ def test_the_unit_of_measurement_does_not_matter(model, scale, dtype):
 def test_words_are_not_samples(model):
     with pytest.raises(TypeError, match=r"y cannot be read as an array of numbers \(class labels: classes='y'\)"):
         model.estimate(np.zeros((50, 1)), ["a"] * 50)
+    with pytest.raises(TypeError, match=r"y cannot be read as an array of numbers \(give its text columns as numbers"):
+        model.estimate(np.zeros((50, 1)), np.array([["a", "b"]] * 50))
+    with pytest.raises(TypeError, match="y cannot be read as an array of numbers"):
+        model.estimate(np.zeros((4, 1)), [[1, 2], [3], [4], [5]])
 
 
 def test_estimates_outside_the_training_range_warn(model):
